@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Encoding, decoding and authentication of the handoff messages. */
+#include "handoff.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <string.h>
+
+#include "packet.h"
+#include "tcp_options.h"
+
+#define MAGIC 0x6c33
+
+#define COMMON_LEN  8
+#define RECORD_BODY (HANDOFF_RECORD_LEN - HANDOFF_MAC_LEN)
+#define ANSWER_BODY (HANDOFF_ANSWER_LEN - HANDOFF_MAC_LEN)
+#define CARRIER_LEN (2 * 17 + 2 + 2 + 4) /* both addresses with family, two ports, seq */
+
+static const char *const reason_text[] = {
+	[HANDOFF_REASON_NONE] = "no reason given",
+	[HANDOFF_REASON_RESET] = "the web server refused the connection",
+	[HANDOFF_REASON_SILENT] = "the web server did not answer",
+	[HANDOFF_REASON_OPTIONS] = "the web server refused options that the client was told",
+	[HANDOFF_REASON_SERVICE] = "the bridge has no service of this index, address and port",
+	[HANDOFF_REASON_FULL] = "the bridge's flow table is full",
+};
+
+_Static_assert(sizeof(reason_text) / sizeof(reason_text[0]) == HANDOFF_REASONS,
+	       "every reason has a text");
+
+const char *handoff_reason_text(unsigned int reason)
+{
+	return reason < HANDOFF_REASONS ? reason_text[reason] : "unknown reason";
+}
+
+int handoff_init(void)
+{
+	return sodium_init() < 0 ? -EIO : 0;
+}
+
+static uint8_t *put_addr(uint8_t *at, const struct addr *addr)
+{
+	at[0] = addr->family;
+	memcpy(at + 1, addr->bytes, 16);
+	return at + 17;
+}
+
+/* The fields outside of the record that give it its meaning, in a form of fixed length. */
+static void put_carrier(uint8_t *at, const struct handoff_carrier *carrier)
+{
+	at = put_addr(at, &carrier->client.addr);
+	at = put_addr(at, &carrier->bridge);
+	put_be16(at, carrier->client.port);
+	put_be16(at + 2, carrier->dport);
+	put_be32(at + 4, carrier->seq);
+}
+
+/* MAC over @body_len bytes of @body and, for records, over the packet around them. */
+static void sign(uint8_t mac[HANDOFF_MAC_LEN], const struct handoff_key *key, const uint8_t *body,
+		 size_t body_len, const struct handoff_carrier *carrier)
+{
+	uint8_t text[RECORD_BODY + CARRIER_LEN];
+	size_t len = body_len;
+
+	memcpy(text, body, body_len);
+	if (carrier) {
+		put_carrier(text + body_len, carrier);
+		len += CARRIER_LEN;
+	}
+	crypto_generichash(mac, HANDOFF_MAC_LEN, text, len, key->key, HANDOFF_KEY_LEN);
+}
+
+static void put_common(uint8_t *buf, uint8_t type, const struct handoff_keys *keys, uint16_t len)
+{
+	put_be16(buf, MAGIC);
+	buf[2] = HANDOFF_VERSION;
+	buf[3] = type;
+	put_be16(buf + 4, keys->key[0].id);
+	put_be16(buf + 6, len);
+}
+
+static const struct handoff_key *find_key(const struct handoff_keys *keys, uint16_t id)
+{
+	for (size_t i = 0; i < keys->count; i++)
+		if (keys->key[i].id == id)
+			return &keys->key[i];
+	return NULL;
+}
+
+/* All that can be said of a message before its fields are read. */
+static enum handoff_fault check(const uint8_t *buf, size_t len, size_t expected,
+				const uint8_t types[2], const struct handoff_carrier *carrier,
+				const struct handoff_keys *keys)
+{
+	const struct handoff_key *key;
+	uint8_t mac[HANDOFF_MAC_LEN];
+
+	if (len < COMMON_LEN)
+		return HANDOFF_TRUNCATED;
+	if (get_be16(buf) != MAGIC)
+		return HANDOFF_FOREIGN;
+	if (buf[2] != HANDOFF_VERSION)
+		return HANDOFF_BAD_VERSION;
+	if (buf[3] != types[0] && buf[3] != types[1])
+		return HANDOFF_BAD_TYPE;
+	if (len != expected || get_be16(buf + 6) != expected)
+		return HANDOFF_TRUNCATED;
+	key = find_key(keys, get_be16(buf + 4));
+	if (!key)
+		return HANDOFF_UNKNOWN_KEY;
+	sign(mac, key, buf, expected - HANDOFF_MAC_LEN, carrier);
+	if (sodium_memcmp(mac, buf + expected - HANDOFF_MAC_LEN, HANDOFF_MAC_LEN) != 0)
+		return HANDOFF_FORGED;
+	return HANDOFF_OK;
+}
+
+void handoff_record_encode(const struct handoff_record *r, const struct handoff_carrier *carrier,
+			   const struct handoff_keys *keys, uint8_t buf[HANDOFF_RECORD_LEN])
+{
+	memset(buf, 0, HANDOFF_RECORD_LEN);
+	put_common(buf, r->type, keys, HANDOFF_RECORD_LEN);
+	put_be64(buf + 8, r->id);
+	buf[16] = r->vip.addr.family;
+	buf[17] = r->options;
+	put_be16(buf + 18, r->vip.port);
+	memcpy(buf + 20, r->vip.addr.bytes, 16);
+	put_be32(buf + 36, r->isn_b);
+	put_be32(buf + 40, r->ts_b);
+	put_be16(buf + 44, r->mss);
+	buf[46] = r->wscale;
+	buf[47] = r->index;
+	buf[48] = r->answer.addr.family;
+	put_be16(buf + 50, r->answer.port);
+	memcpy(buf + 52, r->answer.addr.bytes, 16);
+	sign(buf + RECORD_BODY, &keys->key[0], buf, RECORD_BODY, carrier);
+}
+
+static bool family_valid(uint8_t family)
+{
+	return family == 4 || family == 6;
+}
+
+enum handoff_fault handoff_record_decode(struct handoff_record *r,
+					 const struct handoff_carrier *carrier,
+					 const struct handoff_keys *keys, const uint8_t *buf,
+					 size_t len)
+{
+	static const uint8_t types[2] = { HANDOFF_OPEN, HANDOFF_ABORT };
+	enum handoff_fault fault = check(buf, len, HANDOFF_RECORD_LEN, types, carrier, keys);
+
+	if (fault != HANDOFF_OK)
+		return fault;
+	if (!family_valid(buf[16]) || !family_valid(buf[48]) || buf[46] > TCP_WSCALE_MAX ||
+	    buf[47] < 1 || buf[47] > 63)
+		return HANDOFF_BAD_FIELD;
+
+	r->type = buf[3];
+	r->id = get_be64(buf + 8);
+	r->vip.addr = addr_from_bytes(buf[16], buf + 20);
+	r->options = buf[17];
+	r->vip.port = get_be16(buf + 18);
+	r->isn_b = get_be32(buf + 36);
+	r->ts_b = get_be32(buf + 40);
+	r->mss = get_be16(buf + 44);
+	r->wscale = buf[46];
+	r->index = buf[47];
+	r->answer.addr = addr_from_bytes(buf[48], buf + 52);
+	r->answer.port = get_be16(buf + 50);
+	return HANDOFF_OK;
+}
+
+void handoff_answer_encode(const struct handoff_answer *a, const struct handoff_keys *keys,
+			   uint8_t buf[HANDOFF_ANSWER_LEN])
+{
+	memset(buf, 0, HANDOFF_ANSWER_LEN);
+	put_common(buf, a->type, keys, HANDOFF_ANSWER_LEN);
+	put_be64(buf + 8, a->id);
+	buf[16] = a->reason;
+	buf[17] = a->wscale;
+	sign(buf + ANSWER_BODY, &keys->key[0], buf, ANSWER_BODY, NULL);
+}
+
+enum handoff_fault handoff_answer_decode(struct handoff_answer *a, const struct handoff_keys *keys,
+					 const uint8_t *buf, size_t len)
+{
+	static const uint8_t types[2] = { HANDOFF_ACCEPTED, HANDOFF_REFUSED };
+	enum handoff_fault fault = check(buf, len, HANDOFF_ANSWER_LEN, types, NULL, keys);
+
+	if (fault != HANDOFF_OK)
+		return fault;
+	if (buf[16] >= HANDOFF_REASONS || buf[17] > TCP_WSCALE_MAX)
+		return HANDOFF_BAD_FIELD;
+
+	a->type = buf[3];
+	a->id = get_be64(buf + 8);
+	a->reason = buf[16];
+	a->wscale = buf[17];
+	return HANDOFF_OK;
+}
