@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The configuration of l3dsr-balancer: what l3dsr-balancer.conf(5) describes, checked. */
+#include "settings.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/queue_hash.h"
+#include "os/config.h"
+#include "os/log.h"
+
+#define PATH_LEN 96 /* "pools[4294967295].backends[4294967295].address" */
+
+static const char *const handshakes[] = {
+	[HANDSHAKE_SNOOP] = "snoop",
+	[HANDSHAKE_SOCKET] = "socket",
+	NULL,
+};
+
+static const char *const fallbacks[] = {
+	[FALLBACK_SOURCE] = "source",
+	[FALLBACK_RESET] = "reset",
+	NULL,
+};
+
+static const char *const protocols[] = { "http", NULL };
+static const char *const keys[] = { "path", NULL };
+
+static const struct setting limits[] = {
+	{ .name = "handshakes",
+	  .noun = "the number of snooped handshakes",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, limits.handshakes),
+	  .min = 1,
+	  .max = 16777216,
+	  .number = 65536 },
+	{ .name = "requests",
+	  .noun = "the number of held requests",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, limits.requests),
+	  .min = 1,
+	  .max = 1048576,
+	  .number = 8192 },
+	{ .name = "request_bytes",
+	  .noun = "the size of a held request in bytes",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, limits.request_bytes),
+	  .min = 1024,
+	  .max = 65535,
+	  .number = 16384 },
+	{ .name = "flows",
+	  .noun = "the number of steered connections",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, limits.flows),
+	  .min = 1,
+	  .max = 16777216,
+	  .number = 262144 },
+	{ .name = "queue_length",
+	  .noun = "the length of a queue in packets",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, limits.queue_length),
+	  .min = 1,
+	  .max = 1048576,
+	  .number = 65535 },
+	{ .name = NULL },
+};
+
+static const struct setting timeouts[] = {
+	{ .name = "request_ms",
+	  .noun = "the time for a request in milliseconds",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, timeouts.request_ms),
+	  .min = 100,
+	  .max = 3600000,
+	  .number = 10000 },
+	{ .name = "idle_s",
+	  .noun = "the life of an idle connection in seconds",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, timeouts.idle_s),
+	  .min = 1,
+	  .max = 86400,
+	  .number = 300 },
+	{ .name = "closing_s",
+	  .noun = "the life of a closing connection in seconds",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, timeouts.closing_s),
+	  .min = 1,
+	  .max = 3600,
+	  .number = 60 },
+	{ .name = NULL },
+};
+
+static const struct setting backends[] = {
+	{ .name = "name",
+	  .noun = "the name of a backend",
+	  .type = SETTING_NAME,
+	  SETTING_FIELD(backend_settings, name),
+	  .required = true,
+	  .unique = true },
+	{ .name = "address",
+	  .noun = "the address of a bridge",
+	  .type = SETTING_ADDR,
+	  SETTING_FIELD(backend_settings, address),
+	  .required = true },
+	{ .name = "weight",
+	  .noun = "a weight",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(backend_settings, weight),
+	  .min = 1,
+	  .max = 1000,
+	  .number = 100 },
+	{ .name = NULL },
+};
+
+static const struct setting pools[] = {
+	{ .name = "name",
+	  .noun = "the name of a pool",
+	  .type = SETTING_NAME,
+	  SETTING_FIELD(pool_settings, name),
+	  .required = true,
+	  .unique = true },
+	{ .name = "backends",
+	  .noun = "a backend",
+	  .type = SETTING_LIST,
+	  SETTING_ELEMENTS(pool_settings, backends, backend_count),
+	  .required = true,
+	  .members = backends },
+	{ .name = NULL },
+};
+
+static const struct setting services[] = {
+	{ .name = "name",
+	  .noun = "the name of a service",
+	  .type = SETTING_NAME,
+	  SETTING_FIELD(service_settings, name),
+	  .required = true,
+	  .unique = true },
+	{ .name = "address",
+	  .noun = "a virtual address",
+	  .type = SETTING_ADDR,
+	  SETTING_FIELD(service_settings, address),
+	  .required = true },
+	{ .name = "port",
+	  .noun = "a port",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(service_settings, port),
+	  .min = 1,
+	  .max = 65535,
+	  .number = 80 },
+	{ .name = "index",
+	  .noun = "an index",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(service_settings, index),
+	  .min = 1,
+	  .max = 63,
+	  .required = true },
+	{ .name = "protocol",
+	  .noun = "a protocol",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(service_settings, protocol),
+	  .choices = protocols },
+	{ .name = "key",
+	  .noun = "a key",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(service_settings, key),
+	  .choices = keys },
+	{ .name = "fallback",
+	  .noun = "a fallback",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(service_settings, fallback),
+	  .choices = fallbacks,
+	  .number = FALLBACK_SOURCE },
+	{ .name = "pool",
+	  .noun = "the name of a pool",
+	  .type = SETTING_NAME,
+	  SETTING_FIELD(service_settings, pool),
+	  .required = true },
+	{ .name = NULL },
+};
+
+static const struct setting table[] = {
+	{ .name = "threads",
+	  .noun = "the number of threads",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, threads),
+	  .min = 1,
+	  .max = QUEUE_COUNT,
+	  .number = 1 },
+	{ .name = "log_level",
+	  .noun = "a log level",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(balancer_settings, log_level),
+	  .choices = log_level_names,
+	  .number = LOG_LEVEL_INFO },
+	{ .name = "key_file",
+	  .noun = "the name of a file",
+	  .type = SETTING_TEXT,
+	  SETTING_FIELD(balancer_settings, key_file),
+	  .text = "/etc/l3dsr/handoff.key" },
+	{ .name = "answer_address",
+	  .noun = "an address of this host",
+	  .type = SETTING_ADDR,
+	  SETTING_FIELD(balancer_settings, answer_address),
+	  .text = "192.168.33.10" },
+	{ .name = "answer_port",
+	  .noun = "the first of up to four ports",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, answer_port),
+	  .min = 1,
+	  .max = 65532,
+	  .number = 6303 },
+	{ .name = "handshake",
+	  .noun = "a source of handshakes",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(balancer_settings, handshake),
+	  .choices = handshakes,
+	  .number = HANDSHAKE_SNOOP },
+	{ .name = "limits", .noun = "limits", .type = SETTING_GROUP, .members = limits },
+	{ .name = "timeouts", .noun = "timeouts", .type = SETTING_GROUP, .members = timeouts },
+	{ .name = "pools",
+	  .noun = "a pool",
+	  .type = SETTING_LIST,
+	  SETTING_ELEMENTS(balancer_settings, pools, pool_count),
+	  .required = true,
+	  .members = pools },
+	{ .name = "services",
+	  .noun = "a service",
+	  .type = SETTING_LIST,
+	  SETTING_ELEMENTS(balancer_settings, services, service_count),
+	  .required = true,
+	  .members = services },
+	{ .name = NULL },
+};
+
+/* Address and port of service @i must not be those of one that stands before it. */
+static void check_port(struct settings_check *c, const struct service_settings *list, size_t i)
+{
+	const struct service_settings *a = &list[i];
+	char here[PATH_LEN], there[PATH_LEN], text[ENDPOINT_STRLEN];
+
+	for (size_t j = 0; a->address.family && a->port && j < i; j++) {
+		if (list[j].port != a->port || !addr_equal(&list[j].address, &a->address))
+			continue;
+		snprintf(here, sizeof(here), "services[%zu].port", i);
+		snprintf(there, sizeof(there), "services[%zu]", j);
+		settings_conflict(c, here, there,
+				  "%s is taken; each service has an address and port of its own",
+				  endpoint_format(&a->address, (uint16_t)a->port, text));
+		return;
+	}
+}
+
+/* One address has one index, and one index one address. */
+static void check_index(struct settings_check *c, const struct service_settings *list, size_t i)
+{
+	const struct service_settings *a = &list[i];
+	char here[PATH_LEN], there[PATH_LEN], text[ADDR_STRLEN];
+
+	for (size_t j = 0; a->address.family && a->index && j < i; j++) {
+		const struct service_settings *b = &list[j];
+		bool same = addr_equal(&a->address, &b->address);
+
+		if (!b->address.family || !b->index || same == (a->index == b->index))
+			continue;
+		snprintf(here, sizeof(here), "services[%zu].index", i);
+		snprintf(there, sizeof(there), "services[%zu].index", j);
+		if (same)
+			settings_conflict(c, here, there,
+					  "%d is a second index of %s; one address has one index, "
+					  "here %d",
+					  a->index, addr_format(&a->address, text), b->index);
+		else
+			settings_conflict(c, here, there,
+					  "%d is taken by another address, %s; each address has "
+					  "an index of its own",
+					  a->index, addr_format(&b->address, text));
+		return;
+	}
+}
+
+static void resolve_pool(struct settings_check *c, const struct balancer_settings *settings,
+			 size_t i)
+{
+	struct service_settings *service = &settings->services[i];
+	char here[PATH_LEN];
+
+	/* Without any pool that is already an error, and this would be nothing but its echo. */
+	if (!service->pool[0] || !settings->pool_count)
+		return;
+	for (size_t j = 0; j < settings->pool_count; j++) {
+		if (!strcmp(service->pool, settings->pools[j].name)) {
+			service->pool_number = j;
+			return;
+		}
+	}
+	snprintf(here, sizeof(here), "services[%zu].pool", i);
+	settings_error(c, here, "\"%s\" is unknown; a pool is one of those listed in pools",
+		       service->pool);
+}
+
+/* A bridge with the virtual address would be the balancer itself. */
+static void check_backends(struct settings_check *c, const struct balancer_settings *settings,
+			   size_t pool)
+{
+	const struct pool_settings *p = &settings->pools[pool];
+	char here[PATH_LEN], there[PATH_LEN], text[ADDR_STRLEN];
+
+	for (size_t i = 0; i < p->backend_count; i++) {
+		const struct addr *address = &p->backends[i].address;
+
+		for (size_t j = 0; address->family && j < settings->service_count; j++) {
+			if (!addr_equal(address, &settings->services[j].address))
+				continue;
+			snprintf(here, sizeof(here), "pools[%zu].backends[%zu].address", pool, i);
+			snprintf(there, sizeof(there), "services[%zu].address", j);
+			settings_conflict(c, here, there,
+					  "\"%s\" is a virtual address; a bridge has its own",
+					  addr_format(address, text));
+			break;
+		}
+	}
+}
+
+static void check(struct settings_check *c, void *all)
+{
+	const struct balancer_settings *settings = all;
+
+	for (size_t i = 0; i < settings->service_count; i++) {
+		resolve_pool(c, settings, i);
+		check_port(c, settings->services, i);
+		check_index(c, settings->services, i);
+	}
+	for (size_t i = 0; i < settings->pool_count; i++)
+		check_backends(c, settings, i);
+}
+
+struct balancer_settings *balancer_settings_load(const char *path, FILE *errors)
+{
+	struct balancer_settings *settings = calloc(1, sizeof(*settings));
+
+	if (!settings) {
+		fprintf(errors, "%s: %s\n", path, strerror(ENOMEM));
+		return NULL;
+	}
+	if (settings_load(table, settings, path, check, errors)) {
+		balancer_settings_free(settings);
+		return NULL;
+	}
+	return settings;
+}
+
+void balancer_settings_free(struct balancer_settings *settings)
+{
+	settings_free(table, settings);
+	free(settings);
+}
+
+void balancer_settings_print(const struct balancer_settings *settings, FILE *out)
+{
+	settings_print(table, settings, out);
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the main thread does while the workers work. */
+#include "daemon.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+
+#include "log.h"
+
+#define CHECK_INTERVAL_US (1000 * 1000)
+#define CHECK_ACCURACY_US (100 * 1000)
+#define WORKER_STUCK_MS	  5000
+
+static bool alive(void *context)
+{
+	const struct daemon *d = context;
+
+	for (size_t i = 0; i < d->count; i++)
+		if (!worker_alive(d->workers[i], WORKER_STUCK_MS))
+			return false;
+	return true;
+}
+
+static void read_gauges(const struct daemon *d, struct gauge gauges[DAEMON_GAUGES])
+{
+	memset(gauges, 0, DAEMON_GAUGES * sizeof(*gauges));
+	d->read_gauges(d->context, gauges);
+}
+
+static void status(void *context, char *buf, size_t size)
+{
+	struct gauge gauges[DAEMON_GAUGES];
+	size_t used = 0;
+
+	read_gauges(context, gauges);
+	buf[0] = '\0';
+	for (size_t i = 0; i < DAEMON_GAUGES && gauges[i].name; i++) {
+		int len = snprintf(buf + used, size - used, "%s%" PRIu64 " %s", i ? ", " : "",
+				   gauges[i].value, gauges[i].name);
+
+		if (len < 0 || (size_t)len >= size - used)
+			return;
+		used += (size_t)len;
+	}
+}
+
+static uint64_t total(const struct daemon *d, enum counter which)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < d->count; i++)
+		sum += counters_get(d->counters[i], which);
+	return sum;
+}
+
+/* All that is not zero, one line each, with an end for those who read along. */
+static void dump(void *context)
+{
+	const struct daemon *d = context;
+	struct gauge gauges[DAEMON_GAUGES];
+
+	for (unsigned int i = 0; i < COUNTER_COUNT; i++)
+		if (counter_scope(i) & d->scope && total(d, i))
+			log_info("counter %s %" PRIu64, counter_name(i), total(d, i));
+	log_info("counter queue_dropped_full %" PRIu64, d->drops_full);
+	log_info("counter queue_dropped_undelivered %" PRIu64, d->drops_undelivered);
+	read_gauges(d, gauges);
+	for (size_t i = 0; i < DAEMON_GAUGES && gauges[i].name; i++)
+		log_info("counter %s_now %" PRIu64, gauges[i].name, gauges[i].value);
+	log_info("counter end");
+}
+
+/* Packets that never reached a worker are seen only here. */
+static int on_check(sd_event_source *source, uint64_t now_us, void *context)
+{
+	static struct log_limit limit;
+	struct daemon *d = context;
+	uint64_t full, undelivered;
+	int result;
+
+	if (queue_kernel_drops(&full, &undelivered) == 0 &&
+	    (full > d->drops_full || undelivered > d->drops_undelivered)) {
+		log_warning_limited(&limit, now_us / 1000,
+				    "the kernel dropped %" PRIu64 " packets because a queue was "
+				    "full and %" PRIu64 " because a worker was too slow",
+				    full - d->drops_full, undelivered - d->drops_undelivered);
+		d->drops_full = full;
+		d->drops_undelivered = undelivered;
+	}
+	result = sd_event_source_set_time_relative(source, CHECK_INTERVAL_US);
+	return result < 0 ? result : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static int fill(struct daemon *d)
+{
+	int ret = nft_sets_fill(&d->nft);
+
+	if (ret == -ENOENT)
+		log_error("table inet %s is missing or has other sets: load it with `nft -f %s`",
+			  d->nft.name, d->ruleset);
+	else if (ret)
+		log_error("cannot fill the sets of table inet %s: %s", d->nft.name, strerror(-ret));
+	return ret;
+}
+
+static int on_table(sd_event_source *source, int fd, uint32_t revents, void *context)
+{
+	struct daemon *d = context;
+
+	(void)source;
+	(void)fd;
+	(void)revents;
+	switch (nft_sets_event(&d->nft)) {
+	case NFT_EVENT_CREATED:
+		if (fill(d) == 0)
+			log_info("table inet %s was loaded, its sets are filled again",
+				 d->nft.name);
+		break;
+	case NFT_EVENT_DELETED:
+		log_error("table inet %s was deleted: no packet reaches this daemon until it is "
+			  "loaded again with `nft -f %s`", d->nft.name, d->ruleset);
+		break;
+	case NFT_EVENT_NONE:
+		break;
+	}
+	return 0;
+}
+
+/* One descriptor for each connection that waits for its request, and those of the workers. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_warning_errno("cannot raise the limit of open files");
+}
+
+int daemon_init(struct daemon *d)
+{
+	raise_file_limit();
+	d->service = (struct service){
+		.alive = alive,
+		.status = status,
+		.dump = dump,
+		.context = d,
+	};
+	return service_init(&d->service);
+}
+
+static int watch(struct daemon *d)
+{
+	int ret = sd_event_add_io(d->service.event, NULL, nft_sets_fd(&d->nft), EPOLLIN, on_table,
+				  d);
+
+	if (ret >= 0)
+		ret = sd_event_add_time_relative(d->service.event, NULL, CLOCK_MONOTONIC,
+						 CHECK_INTERVAL_US, CHECK_ACCURACY_US, on_check, d);
+	return ret < 0 ? ret : 0;
+}
+
+int daemon_run(struct daemon *d)
+{
+	int ret = watch(d);
+
+	if (ret) {
+		log_error("cannot set up the event loop: %s", strerror(-ret));
+		return ret;
+	}
+	ret = fill(d);
+	for (size_t i = 0; !ret && i < d->count; i++)
+		ret = worker_start(d->workers[i]);
+	if (ret)
+		return ret;
+	ret = service_run(&d->service);
+	if (ret)
+		log_error("the event loop failed: %s", strerror(-ret));
+	return ret;
+}
+
+void daemon_clean(struct daemon *d)
+{
+	service_clean(&d->service);
+	nft_sets_close(&d->nft);
+}

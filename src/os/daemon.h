@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The main thread of a daemon: its workers, its table, its counters, and the service manager. */
+#ifndef L3DSR_DAEMON_H
+#define L3DSR_DAEMON_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/counters.h"
+#include "lib/queue_hash.h"
+#include "nft_sets.h"
+#include "service.h"
+#include "worker.h"
+
+#define DAEMON_GAUGES 4
+
+/** struct gauge - how many of something there are now, over all workers */
+struct gauge {
+	const char *name;
+	uint64_t value;
+};
+
+/**
+ * struct daemon - filled by the daemon's main.c before daemon_run()
+ * @workers, @counters:	@count of each, initialised but not started
+ * @nft:		open, with the sets the table shall hold
+ * @ruleset:		file to name when the table is missing
+ * @read_gauges:	fills DAEMON_GAUGES of them; those without a name are left out
+ */
+struct daemon {
+	enum counter_scope scope;
+	struct worker *workers[QUEUE_COUNT];
+	struct counters *counters[QUEUE_COUNT];
+	size_t count;
+	struct nft_table nft;
+	const char *ruleset;
+	void (*read_gauges)(const void *context, struct gauge gauges[DAEMON_GAUGES]);
+	const void *context;
+	struct service service;
+	/* private */
+	uint64_t drops_full, drops_undelivered;
+};
+
+/** daemon_init() - the event loop and its signals; before any thread starts. 0 or -errno */
+int daemon_init(struct daemon *d);
+
+/**
+ * daemon_run() - fill the sets, start the workers, serve until a signal ends it
+ * The workers are still running when it returns. 0, or -errno after the reason was logged.
+ */
+int daemon_run(struct daemon *d);
+void daemon_clean(struct daemon *d);
+
+#endif

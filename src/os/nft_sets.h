@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The sets of our nft table: filled from the configuration, and again when somebody reloads it. */
+#ifndef L3DSR_NFT_SETS_H
+#define L3DSR_NFT_SETS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/addr.h"
+
+struct mnl_socket;
+
+#define NFT_KEY_MAX  20 /* an IPv6 address and a port, padded to 32-bit words */
+#define NFT_DATA_MAX 16
+
+struct nft_element {
+	uint8_t key[NFT_KEY_MAX], data[NFT_DATA_MAX];
+	uint32_t key_len, data_len; /* data_len 0: of a set, not of a map */
+};
+
+/** struct nft_set - what a set or map of the table shall hold; @elements has room for @capacity */
+struct nft_set {
+	const char *name;
+	struct nft_element *elements;
+	size_t count, capacity;
+};
+
+#define NFT_SETS_MAX 4
+
+/** struct nft_table - a table of family inet and the sets we keep in it */
+struct nft_table {
+	const char *name;
+	struct nft_set sets[NFT_SETS_MAX];
+	size_t set_count;
+	struct mnl_socket *requests, *events;
+};
+
+/** nft_sets_open() - connect, and listen for changes of tables; 0 or -errno after logging why */
+int nft_sets_open(struct nft_table *table, const char *name);
+void nft_sets_close(struct nft_table *table);
+
+/** nft_sets_add() - a set @name for at most @capacity elements; NULL when out of memory or sets */
+struct nft_set *nft_sets_add(struct nft_table *table, const char *name, size_t capacity);
+
+/* Elements; one that is there already is not added again. @set has room for it. */
+void nft_set_put_addr(struct nft_set *set, const struct addr *addr);
+void nft_set_put_endpoint(struct nft_set *set, const struct addr *addr, uint16_t port);
+void nft_set_put_dscp(struct nft_set *set, uint8_t dscp, const struct addr *addr);
+
+/**
+ * nft_sets_fill() - make the kernel's sets hold exactly these elements, in one transaction
+ * Returns 0, -ENOENT if the table or a set is missing, or another -errno.
+ */
+int nft_sets_fill(struct nft_table *table);
+
+/** nft_sets_fd() - readable when tables have changed */
+int nft_sets_fd(const struct nft_table *table);
+
+enum nft_event { NFT_EVENT_NONE, NFT_EVENT_CREATED, NFT_EVENT_DELETED };
+
+/** nft_sets_event() - read what happened; the last thing that concerns our table */
+enum nft_event nft_sets_event(struct nft_table *table);
+
+#endif

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the two daemons share as programs: command line, event loop, signals, service manager. */
+#include "service.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+
+#include "log.h"
+
+#define STATUS_INTERVAL_US (1000 * 1000)
+#define TIMER_ACCURACY_US  (50 * 1000)
+
+enum program_status { PROGRAM_OK = 0, PROGRAM_FAILED = 1, PROGRAM_USAGE = 2 };
+
+/* Command line */
+
+struct options {
+	const char *config;
+	bool check, print, version, help;
+};
+
+static void print_help(const struct program *program)
+{
+	printf("Usage: %s [-c FILE]\n"
+	       "       %s -n [-v] [-c FILE]\n"
+	       "%s\n"
+	       "\n"
+	       "  -c, --config FILE  read FILE instead of %s\n"
+	       "  -n                 check the configuration and exit: 0 if it is valid, which is\n"
+	       "                     said on stderr, 1 if not, after all of its errors; the key file\n"
+	       "                     is not read\n"
+	       "  -nv                check it and print it on stdout, with every setting\n"
+	       "  -V                 print the version and exit\n"
+	       "      --help         print this and exit\n"
+	       "\n"
+	       "Without -n it runs in the foreground until SIGTERM or SIGINT. SIGUSR1 logs all\n"
+	       "counters.\n",
+	       program->name, program->name, program->summary, program->config);
+}
+
+static int usage_error(const struct program *program, const char *text)
+{
+	if (text)
+		fprintf(stderr, "%s: %s\n", program->name, text);
+	fprintf(stderr, "Try '%s --help' for more information.\n", program->name);
+	return PROGRAM_USAGE;
+}
+
+/* 0, or PROGRAM_USAGE after the reason was told. */
+static int parse_options(const struct program *program, struct options *o, int argc, char **argv)
+{
+	static const struct option long_options[] = {
+		{ "config", required_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:nvV", long_options, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			o->config = optarg;
+			break;
+		case 'n':
+			o->check = true;
+			break;
+		case 'v':
+			o->print = true;
+			break;
+		case 'V':
+			o->version = true;
+			break;
+		case 'h':
+			o->help = true;
+			break;
+		default:
+			return usage_error(program, NULL); /* getopt_long() said why */
+		}
+	}
+	if (optind < argc)
+		return usage_error(program, "no arguments are expected behind the options");
+	if (o->print && !o->check)
+		return usage_error(program, "-v belongs to -n");
+	return 0;
+}
+
+/* What was printed counts only when it arrived. */
+static int finish_output(const struct program *program)
+{
+	if (fflush(stdout) || ferror(stdout)) {
+		fprintf(stderr, "%s: cannot write to standard output: %s\n", program->name,
+			strerror(errno));
+		return PROGRAM_FAILED;
+	}
+	return PROGRAM_OK;
+}
+
+static int show_settings(const struct program *program, const struct options *o,
+			 const void *settings)
+{
+	if (!o->print) {
+		fprintf(stderr, "%s: configuration is valid\n", o->config);
+		return PROGRAM_OK;
+	}
+	program->print(settings, stdout);
+	return finish_output(program);
+}
+
+int program_main(const struct program *program, int argc, char **argv)
+{
+	struct options o = { .config = program->config };
+	void *settings;
+	int status = parse_options(program, &o, argc, argv);
+
+	if (status)
+		return status;
+	if (o.help) {
+		print_help(program);
+		return finish_output(program);
+	}
+	if (o.version) {
+		printf("%s %s\n", program->name, PACKAGE_VERSION);
+		return finish_output(program);
+	}
+	log_open(program->name);
+	settings = program->load(o.config, stderr);
+	if (!settings)
+		return PROGRAM_FAILED;
+	status = o.check ? show_settings(program, &o, settings) : program->run(settings);
+	program->free(settings);
+	return status;
+}
+
+/* Main thread */
+
+static void send_status(struct service *s)
+{
+	char buf[SERVICE_STATUS_MAX];
+
+	if (!s->status)
+		return;
+	s->status(s->context, buf, sizeof(buf));
+	if (!strcmp(buf, s->last_status))
+		return;
+	strcpy(s->last_status, buf);
+	(void)sd_notifyf(0, "STATUS=%s", buf);
+}
+
+static int again_in(sd_event_source *source, uint64_t us)
+{
+	int result = sd_event_source_set_time_relative(source, us);
+
+	return result < 0 ? result : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static int on_status(sd_event_source *source, uint64_t now_us, void *context)
+{
+	(void)now_us;
+	send_status(context);
+	return again_in(source, STATUS_INTERVAL_US);
+}
+
+/* A ping tells of the workers, not of this loop: without progress there the manager shall act. */
+static int on_watchdog(sd_event_source *source, uint64_t now_us, void *context)
+{
+	struct service *s = context;
+
+	(void)now_us;
+	if (!s->alive || s->alive(s->context))
+		(void)sd_notify(0, "WATCHDOG=1");
+	return again_in(source, s->watchdog_us);
+}
+
+static int on_dump(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
+{
+	struct service *s = context;
+
+	(void)source;
+	(void)info;
+	if (s->dump)
+		s->dump(s->context);
+	return 0;
+}
+
+static int add_signals(struct service *s)
+{
+	int result = sd_event_add_signal(s->event, NULL, SIGTERM, NULL, NULL);
+
+	if (result >= 0)
+		result = sd_event_add_signal(s->event, NULL, SIGINT, NULL, NULL);
+	if (result >= 0)
+		result = sd_event_add_signal(s->event, NULL, SIGUSR1, on_dump, s);
+	return result;
+}
+
+/* Timers that serve a service manager only; without one, nothing wakes this thread up. */
+static int add_timers(struct service *s)
+{
+	uint64_t timeout_us;
+	int result = sd_watchdog_enabled(0, &timeout_us);
+
+	if (result > 0) {
+		s->watchdog_us = timeout_us / 3;
+		result = sd_event_add_time_relative(s->event, NULL, CLOCK_MONOTONIC, 0,
+						    TIMER_ACCURACY_US, on_watchdog, s);
+	}
+	if (result >= 0 && getenv("NOTIFY_SOCKET"))
+		result = sd_event_add_time_relative(s->event, NULL, CLOCK_MONOTONIC, 0,
+						    TIMER_ACCURACY_US, on_status, s);
+	return result;
+}
+
+int service_init(struct service *s)
+{
+	sigset_t signals;
+	int result;
+
+	s->event = NULL;
+	s->watchdog_us = 0;
+	s->last_status[0] = '\0';
+	/* Nobody may end a daemon by closing the other end of its stderr. */
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGUSR1);
+	result = -pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	if (result)
+		return result;
+	result = sd_event_new(&s->event);
+	if (result >= 0)
+		result = add_signals(s);
+	if (result < 0) {
+		service_clean(s);
+		return result;
+	}
+	return 0;
+}
+
+int service_run(struct service *s)
+{
+	int result = add_timers(s);
+
+	if (result < 0)
+		return result;
+	(void)sd_notify(0, "READY=1");
+	result = sd_event_loop(s->event);
+	(void)sd_notify(0, "STOPPING=1");
+	return result < 0 ? result : 0;
+}
+
+void service_clean(struct service *s)
+{
+	s->event = sd_event_unref(s->event);
+}

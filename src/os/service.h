@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the two daemons share as programs: command line, event loop, signals, service manager. */
+#ifndef L3DSR_SERVICE_H
+#define L3DSR_SERVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <systemd/sd-event.h>
+
+/**
+ * struct program - a daemon as its command line sees it
+ * @load, @print, @free:	its settings (balancer_settings_load() and so on, as void pointers)
+ * @run:	serve until a signal ends it; returns the exit status. Called with checked settings.
+ */
+struct program {
+	const char *name;    /* "l3dsr-balancer" */
+	const char *summary; /* one line for --help */
+	const char *config;  /* default configuration file */
+	void *(*load)(const char *path, FILE *errors);
+	void (*print)(const void *settings, FILE *out);
+	void (*free)(void *settings);
+	int (*run)(const void *settings);
+};
+
+/**
+ * program_main() - -c FILE, -n, -nv, -V, --help; exit status
+ * 0 success, 1 the configuration or the start failed, 2 wrong usage.
+ */
+int program_main(const struct program *program, int argc, char **argv);
+
+#define SERVICE_STATUS_MAX 256
+
+/**
+ * struct service - the main thread of a running daemon
+ * @alive:	asked before each ping of the watchdog: are all workers making progress?
+ * @status:	fills STATUS= for systemctl, called about once a second
+ * @dump:	SIGUSR1: log all counters
+ */
+struct service {
+	sd_event *event;
+	bool (*alive)(void *context);
+	void (*status)(void *context, char *buf, size_t size);
+	void (*dump)(void *context);
+	void *context;
+	/* private */
+	uint64_t watchdog_us; /* between two pings; 0 when nobody waits for them */
+	char last_status[SERVICE_STATUS_MAX];
+};
+
+/**
+ * service_init() - create the loop, block and watch SIGTERM, SIGINT and SIGUSR1
+ * Must run before any thread starts, so that threads inherit the blocked signals. 0 or -errno.
+ */
+int service_init(struct service *s);
+/** service_run() - READY=1, then serve until SIGTERM or SIGINT, then STOPPING=1; 0 or -errno */
+int service_run(struct service *s);
+void service_clean(struct service *s);
+
+#endif

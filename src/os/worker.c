@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The loop of a worker thread. */
+#include "worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/queue_hash.h"
+#include "log.h"
+
+uint64_t clock_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+uint32_t worker_share(int limit, unsigned int workers)
+{
+	return ((uint32_t)limit + workers - 1) / workers;
+}
+
+int worker_init(struct worker *w, unsigned int number, unsigned int count, uint32_t queue_length,
+		struct counters *counters)
+{
+	uint16_t numbers[QUEUE_COUNT];
+	size_t n = 0;
+
+	memset(w, 0, sizeof(*w));
+	w->extra_fd = -1;
+	w->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->stop_fd < 0)
+		return -errno;
+	for (unsigned int i = number; i < QUEUE_COUNT; i += count)
+		numbers[n++] = (uint16_t)i;
+	return queue_open(&w->queue, numbers, n, queue_length, counters);
+}
+
+/* Packets until the queue is empty, or for @rounds batches. */
+static void serve(struct worker *w, unsigned int rounds)
+{
+	for (size_t count; rounds && (count = queue_receive(w->queue)); rounds--)
+		for (size_t i = 0; i < count; i++)
+			w->role->packet(w->context, queue_packet(w->queue, i), clock_ms());
+}
+
+static void *loop(void *arg)
+{
+	struct worker *w = arg;
+	struct pollfd fds[3] = {
+		{ .fd = queue_fd(w->queue), .events = POLLIN },
+		{ .fd = w->stop_fd, .events = POLLIN },
+		{ .fd = w->extra_fd, .events = POLLIN },
+	};
+	uint64_t now = clock_ms(), next = now;
+
+	while (!fds[1].revents) {
+		now = clock_ms();
+		__atomic_store_n(&w->heartbeat_ms, now, __ATOMIC_RELAXED);
+		if (now >= next)
+			next = now + (uint64_t)w->role->tick(w->context, now);
+		queue_flush(w->queue);
+		if (poll(fds, 3, next > now ? (int)(next - now) : 0) < 0 && errno != EINTR)
+			break;
+		if (fds[2].revents)
+			w->role->readable(w->context, clock_ms());
+		if (fds[0].revents)
+			serve(w, 4);
+		if ((fds[0].revents || fds[2].revents) && next > now + WORKER_BUSY_MS)
+			next = now + WORKER_BUSY_MS;
+	}
+	/* Bounded: packets may come faster than they are answered. */
+	serve(w, 256);
+	if (w->role->stop)
+		w->role->stop(w->context);
+	queue_flush(w->queue);
+	return NULL;
+}
+
+int worker_start(struct worker *w)
+{
+	int ret;
+
+	w->heartbeat_ms = clock_ms();
+	ret = -pthread_create(&w->thread, NULL, loop, w);
+	if (ret)
+		log_error("cannot start a thread: %s", strerror(-ret));
+	w->started = !ret;
+	return ret;
+}
+
+void worker_clean(struct worker *w)
+{
+	uint64_t one = 1;
+
+	if (w->started) {
+		/* An eventfd takes eight bytes unless its counter is about to overflow. */
+		if (write(w->stop_fd, &one, sizeof(one)) != sizeof(one))
+			log_warning_errno("cannot wake a worker");
+		pthread_join(w->thread, NULL);
+	}
+	w->started = false;
+	queue_close(w->queue);
+	w->queue = NULL;
+	if (w->stop_fd >= 0)
+		close(w->stop_fd);
+	w->stop_fd = -1;
+}
+
+bool worker_alive(const struct worker *w, uint64_t within_ms)
+{
+	return clock_ms() - __atomic_load_n(&w->heartbeat_ms, __ATOMIC_RELAXED) <= within_ms;
+}
