@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the rooms of the balancer share: the read-only rest of the process, and one worker. */
+#ifndef L3DSR_BALANCER_H
+#define L3DSR_BALANCER_H
+
+#include "datapath.h"
+#include "handover.h"
+#include "lib/counters.h"
+#include "lib/flow_table.h"
+#include "lib/handoff.h"
+#include "lib/pool.h"
+#include "listener.h"
+#include "os/inject.h"
+#include "os/worker.h"
+#include "settings.h"
+#include "snoop.h"
+#include "steer.h"
+
+/**
+ * struct balancer - what all workers read and none writes
+ * @pools:	one per settings->pools, the same numbers
+ * @services:	(any address, 0) -> (VIP, port): number into settings->services
+ */
+struct balancer {
+	const struct balancer_settings *settings;
+	struct handoff_keys keys;
+	struct pool **pools;
+	struct index services;
+};
+
+struct balancer_worker {
+	const struct balancer *balancer;
+	struct worker worker;
+	struct counters counters;
+	struct endpoint answer; /* where bridges answer this worker */
+	int answer_fd;
+	struct inject inject;
+	struct snoop snoop;
+	struct listener listener;
+	struct handover_table handovers;
+	struct steer steer;
+};
+
+/** balancer_service() - the service of a packet to (@vip, @port), or NULL */
+const struct service_settings *balancer_service(const struct balancer *b, const struct addr *vip,
+						uint16_t port);
+
+#endif

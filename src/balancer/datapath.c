@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The way of a packet through the balancer: a list of steps, each of which may give the verdict. */
+#include "datapath.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "balancer.h"
+
+/* All of a step's view on one packet. */
+struct step {
+	struct balancer_worker *w;
+	struct queue_packet *qp;
+	struct packet p;
+	uint64_t now_ms;
+};
+
+static void drop(struct step *s, enum counter why)
+{
+	counters_add(&s->w->counters, why, 1);
+	queue_drop(s->w->worker.queue, s->qp->queue, s->qp->id);
+}
+
+static void accept_unchanged(struct step *s)
+{
+	queue_accept(s->w->worker.queue, s->qp->queue, s->qp->id);
+}
+
+const struct service_settings *balancer_service(const struct balancer *b, const struct addr *vip,
+						uint16_t port)
+{
+	const struct tuple key = { .dst = *vip, .dport = port };
+	uint32_t number = index_find(&b->services, &key);
+
+	return number == SLOT_NONE ? NULL : &b->settings->services[number];
+}
+
+static bool step_parse(struct step *s)
+{
+	enum packet_fault fault = packet_parse(&s->p, s->qp->data, s->qp->len);
+
+	if (fault != PACKET_OK) {
+		drop(s, counter_of_packet_fault(fault));
+		return true;
+	}
+	s->p.checksum = (uint8_t)s->qp->checksum;
+	return false;
+}
+
+/* What the kernel says to a client. */
+static bool step_output(struct step *s)
+{
+	struct balancer_worker *w = s->w;
+	struct tuple tuple;
+
+	if (!s->qp->output)
+		return false;
+	tuple = tuple_reverse(&s->p.tuple);
+	if (steer_find(&w->steer, &tuple) != SLOT_NONE) {
+		drop(s, COUNTER_DROP_SILENCED);
+		return true;
+	}
+	if ((s->p.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) &&
+	    w->balancer->settings->handshake == HANDSHAKE_SNOOP)
+		snoop_syn_ack(&w->snoop, &s->p, s->now_ms);
+	accept_unchanged(s);
+	return true;
+}
+
+/* The sets of the ruleset may name a service that was taken out of the configuration. */
+static bool step_service(struct step *s)
+{
+	if (balancer_service(s->w->balancer, &s->p.tuple.dst, s->p.tuple.dport))
+		return false;
+	counters_add(&s->w->counters, COUNTER_PASSED, 1);
+	accept_unchanged(s);
+	return true;
+}
+
+static bool step_steered(struct step *s)
+{
+	struct balancer_worker *w = s->w;
+	uint32_t flow = steer_find(&w->steer, &s->p.tuple);
+
+	if (flow == SLOT_NONE || !steer_packet(&w->steer, flow, &s->p, s->now_ms))
+		return false;
+	queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len, 0);
+	return true;
+}
+
+static bool step_syn(struct step *s)
+{
+	struct balancer_worker *w = s->w;
+	uint32_t handover;
+
+	if ((s->p.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return false;
+	/* Repeated, it means nothing; with another number the client began anew. */
+	handover = handover_find(&w->handovers, &s->p.tuple);
+	if (handover != SLOT_NONE && handover_isn(&w->handovers, handover) != s->p.seq)
+		handover_abandon(w, handover);
+	if (w->balancer->settings->handshake == HANDSHAKE_SNOOP)
+		snoop_syn(&w->snoop, &s->p, s->now_ms);
+	accept_unchanged(s);
+	return true;
+}
+
+/* Held bytes get a new checksum when they are released: the old one must have been right. */
+static bool step_checksum(struct step *s)
+{
+	if (s->p.checksum != CHECKSUM_UNVERIFIED || packet_tcp_checksum_ok(&s->p))
+		return false;
+	drop(s, COUNTER_DROP_CHECKSUM);
+	return true;
+}
+
+static bool step_handover(struct step *s)
+{
+	uint32_t handover = handover_find(&s->w->handovers, &s->p.tuple);
+
+	if (handover == SLOT_NONE)
+		return false;
+	handover_packet(s->w, handover, &s->p, s->qp, s->now_ms);
+	return true;
+}
+
+/* A connection that has not sent data yet belongs to the kernel. */
+static bool step_silent(struct step *s)
+{
+	struct balancer_worker *w = s->w;
+
+	if (packet_payload_len(&s->p) && !(s->p.flags & TCP_RST))
+		return false;
+	if (s->p.flags & (TCP_FIN | TCP_RST)) {
+		datapath_accept(w, s->now_ms);
+		listener_close_soon(&w->listener, &s->p.tuple, s->now_ms);
+	} else {
+		snoop_ack(&w->snoop, &s->p);
+	}
+	accept_unchanged(s);
+	return true;
+}
+
+static bool step_begin(struct step *s)
+{
+	handover_begin(s->w, &s->p, s->qp, s->now_ms);
+	return true;
+}
+
+static void packet(void *context, struct queue_packet *qp, uint64_t now_ms)
+{
+	static bool (*const steps[])(struct step *) = {
+		step_parse, step_output,   step_service,  step_steered, step_syn,
+		step_checksum, step_handover, step_silent, step_begin,
+	};
+	struct step s = { .w = context, .qp = qp, .now_ms = now_ms };
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		if (steps[i](&s))
+			return;
+}
+
+/* Answers of bridges. */
+static void readable(void *context, uint64_t now_ms)
+{
+	struct balancer_worker *w = context;
+	uint8_t buf[HANDOFF_ANSWER_LEN + 1]; /* one more: a longer datagram is seen to be longer */
+	struct handoff_answer answer;
+	enum handoff_fault fault;
+	ssize_t len;
+
+	for (unsigned int i = 0; i < QUEUE_BATCH; i++) {
+		len = recv(w->answer_fd, buf, sizeof(buf), MSG_DONTWAIT);
+		if (len < 0)
+			return;
+		fault = handoff_answer_decode(&answer, &w->balancer->keys, buf, (size_t)len);
+		if (fault == HANDOFF_OK)
+			handover_answer(w, &answer, now_ms);
+		else
+			counters_add(&w->counters, counter_of_handoff_fault(fault), 1);
+	}
+}
+
+/* A socket may go when its connection is steered. */
+static bool handed_over(void *context, const struct tuple *tuple)
+{
+	struct balancer_worker *w = context;
+
+	return steer_find(&w->steer, tuple) != SLOT_NONE;
+}
+
+static bool busy(void *context, const struct tuple *tuple)
+{
+	struct balancer_worker *w = context;
+
+	return handover_find(&w->handovers, tuple) != SLOT_NONE;
+}
+
+void datapath_accept(struct balancer_worker *w, uint64_t now_ms)
+{
+	listener_accept(&w->listener, handed_over, w, now_ms);
+}
+
+static int tick(void *context, uint64_t now_ms)
+{
+	struct balancer_worker *w = context;
+
+	datapath_accept(w, now_ms);
+	handover_expire(w, now_ms);
+	listener_expire(&w->listener, busy, w, now_ms);
+	snoop_expire(&w->snoop, now_ms);
+	steer_expire(&w->steer, now_ms);
+	return handover_count(&w->handovers) ? WORKER_BUSY_MS : WORKER_TICK_MS;
+}
+
+static void stop(void *context)
+{
+	handover_stop(context);
+}
+
+const struct worker_role balancer_role = {
+	.packet = packet,
+	.readable = readable,
+	.tick = tick,
+	.stop = stop,
+};

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Holding, recognising, choosing, offering and releasing. */
+#include "handover.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "balancer.h"
+#include "lib/hold.h"
+#include "lib/recogniser.h"
+#include "lib/rewrite.h"
+#include "lib/tcp_options.h"
+#include "os/log.h"
+#include "reply.h"
+
+/* Waits before the offer is repeated for the first, second and third time, then before giving up. */
+#define OFFER_WAITS   4
+#define PACKET_MAX    65535
+#define HELD_TO_WAKE  8 /* held packets: an initial window of 10 (RFC 6928) is nearly used up */
+#define TRIED_WORDS   16
+#define BACKENDS_MOST (TRIED_WORDS * 64)
+
+static const uint64_t offer_wait_ms[OFFER_WAITS] = { 20, 40, 120, 120 };
+
+/* Classes of expiry: waiting for the request, then one for each wait of an offer. */
+enum { RECOGNISING, OFFERED, CLASSES = OFFERED + OFFER_WAITS };
+
+_Static_assert(CLASSES <= EXPIRY_CLASSES, "one class for each wait");
+
+struct handover {
+	struct hold hold;
+	struct handshake handshake;
+	const struct service_settings *service;
+	const struct backend_settings *backend; /* offered to; NULL while recognising */
+	uint64_t id;
+	uint64_t key;
+	uint64_t tried[TRIED_WORDS];
+	uint32_t tsval, tsecr; /* of the held request: the client's clock, the SYN-ACK's TSval */
+	uint8_t repeats;
+};
+
+int handover_init(struct handover_table *t, uint32_t capacity, uint32_t request_bytes,
+		  uint64_t request_ms)
+{
+	uint64_t lifetime_ms[CLASSES] = { [RECOGNISING] = request_ms };
+
+	memcpy(lifetime_ms + OFFERED, offer_wait_ms, sizeof(offer_wait_ms));
+	t->request_bytes = request_bytes;
+	t->serial = randombytes_random(); /* ids of an earlier run are not ours */
+	t->handovers = calloc(capacity, sizeof(*t->handovers));
+	t->streams = calloc(capacity, request_bytes);
+	t->scratch = malloc(PACKET_MAX);
+	if (!t->handovers || !t->streams || !t->scratch || slots_init(&t->slots, capacity) ||
+	    index_init(&t->index, capacity) ||
+	    expiry_init(&t->expiry, capacity, lifetime_ms, CLASSES))
+		return -ENOMEM;
+	return 0;
+}
+
+void handover_clean(struct handover_table *t)
+{
+	slots_clean(&t->slots);
+	index_clean(&t->index);
+	expiry_clean(&t->expiry);
+	free(t->handovers);
+	free(t->streams);
+	free(t->scratch);
+}
+
+uint32_t handover_find(const struct handover_table *t, const struct tuple *tuple)
+{
+	return index_find(&t->index, tuple);
+}
+
+uint32_t handover_isn(const struct handover_table *t, uint32_t slot)
+{
+	return t->handovers[slot].handshake.isn_c;
+}
+
+static const struct tuple *tuple_of(const struct balancer_worker *w, uint32_t slot)
+{
+	return &w->handovers.index.keys[slot];
+}
+
+static void release(struct handover_table *t, uint32_t slot)
+{
+	expiry_remove(&t->expiry, slot);
+	index_remove(&t->index, slot);
+	slots_put(&t->slots, slot);
+}
+
+static void drop_held(struct balancer_worker *w, struct handover *h)
+{
+	for (unsigned int i = 0; i < h->hold.packets; i++)
+		queue_drop(w->worker.queue, h->hold.packet[i].queue, h->hold.packet[i].id);
+	counters_add(&w->counters, COUNTER_DROP_HELD_ABANDONED, h->hold.packets);
+}
+
+/* The SYN that carries a record: the client's, with the options that were agreed on. */
+static void send_record(struct balancer_worker *w, uint32_t slot, enum handoff_type type)
+{
+	const struct handover *h = &w->handovers.handovers[slot];
+	const struct handshake *hs = &h->handshake;
+	const struct tuple *tuple = tuple_of(w, slot);
+	const struct handoff_record record = {
+		.type = (uint8_t)type,
+		.options = hs->options,
+		.wscale = hs->wscale_balancer,
+		.index = (uint8_t)h->service->index,
+		.mss = hs->mss_balancer,
+		.isn_b = hs->isn_b,
+		.ts_b = h->tsecr,
+		.id = h->id,
+		.vip = { .addr = tuple->dst, .port = tuple->dport },
+		.answer = w->answer,
+	};
+	const struct handoff_carrier carrier = {
+		.client = { .addr = tuple->src, .port = tuple->sport },
+		.bridge = h->backend->address,
+		.dport = tuple->dport,
+		.seq = hs->isn_c,
+	};
+	const struct tcp_options offer = {
+		.mss = hs->mss_client,
+		.wscale = hs->options & HANDOFF_WSCALE ? (int8_t)hs->wscale_client : -1,
+		.sack_permitted = hs->options & HANDOFF_SACK,
+		.timestamps = hs->options & HANDOFF_TIMESTAMPS,
+		.tsval = h->tsval,
+	};
+	uint8_t payload[HANDOFF_RECORD_LEN], options[TCP_OPTIONS_MAX];
+	struct packet_spec spec = {
+		.tuple = *tuple,
+		.seq = hs->isn_c,
+		.window = hs->window,
+		.flags = TCP_SYN,
+		.dscp = record.index,
+		.options = options,
+		.options_len = tcp_options_write_syn(&offer, options),
+		.payload = payload,
+		.payload_len = sizeof(payload),
+	};
+
+	spec.tuple.dst = h->backend->address;
+	handoff_record_encode(&record, &carrier, &w->balancer->keys, payload);
+	inject_build(&w->inject, &spec);
+}
+
+static void end_with_reset(struct balancer_worker *w, uint32_t slot)
+{
+	struct handover *h = &w->handovers.handovers[slot];
+	const struct tuple tuple = *tuple_of(w, slot);
+
+	reply_reset(&w->inject, &tuple, h->handshake.isn_b + 1, h->handshake.isn_c + 1);
+	drop_held(w, h);
+	listener_close_silent(&w->listener, &tuple);
+	snoop_forget(&w->snoop, &tuple);
+	release(&w->handovers, slot);
+}
+
+/* Offer the connection to the best backend that was not tried yet. */
+static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
+{
+	static __thread struct log_limit limit;
+	struct handover *h = &w->handovers.handovers[slot];
+	const struct balancer *b = w->balancer;
+	const struct pool_settings *pool = &b->settings->pools[h->service->pool_number];
+	uint32_t choice;
+
+	choice = pool_choose(b->pools[h->service->pool_number], h->key, h->tried);
+	if (choice == POOL_NONE) {
+		counters_add(&w->counters, COUNTER_NO_BACKEND, 1);
+		log_warning_limited(&limit, now_ms, "service %s: no backend of pool %s took a "
+				    "connection, it was reset", h->service->name, pool->name);
+		end_with_reset(w, slot);
+		return;
+	}
+	h->tried[choice / 64] |= 1ull << choice % 64;
+	h->backend = &pool->backends[choice];
+	h->id = (uint64_t)++w->handovers.serial << 32 | slot;
+	h->repeats = 0;
+	expiry_set(&w->handovers.expiry, slot, OFFERED, now_ms);
+	counters_add(&w->counters, COUNTER_OPEN_SENT, 1);
+	send_record(w, slot, HANDOFF_OPEN);
+}
+
+static void next_backend(struct balancer_worker *w, uint32_t slot, const char *why,
+			 struct log_limit *limit, uint64_t now_ms)
+{
+	const struct handover *h = &w->handovers.handovers[slot];
+	char text[ADDR_STRLEN];
+
+	log_warning_limited(limit, now_ms, "service %s: backend %s (%s) does not take connections: %s",
+			    h->service->name, h->backend->name,
+			    addr_format(&h->backend->address, text), why);
+	offer(w, slot, now_ms);
+}
+
+static void fall_back(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
+{
+	struct handover *h = &w->handovers.handovers[slot];
+	const struct addr *client = &tuple_of(w, slot)->src;
+
+	if (h->service->fallback == FALLBACK_RESET) {
+		counters_add(&w->counters, COUNTER_FALLBACK_RESET, 1);
+		end_with_reset(w, slot);
+		return;
+	}
+	counters_add(&w->counters, COUNTER_FALLBACK_SOURCE, 1);
+	h->key = pool_key(client->bytes, addr_len(client));
+	offer(w, slot, now_ms);
+}
+
+/* A client that waits for an acknowledgement before it goes on: see the theory of operation. */
+static void wake_client(struct balancer_worker *w, uint32_t slot)
+{
+	const struct handover *h = &w->handovers.handovers[slot];
+	const struct reply_ack ack = {
+		.tuple = *tuple_of(w, slot),
+		.seq = h->handshake.isn_b + 1,
+		.ack = h->handshake.isn_c + 1,
+		.window = (uint16_t)(UINT16_MAX >> h->handshake.wscale_balancer),
+		.timestamps = h->handshake.options & HANDOFF_TIMESTAMPS,
+		.tsval = h->tsecr,
+		.tsecr = h->tsval,
+		.sack = h->handshake.options & HANDOFF_SACK,
+		.sack_end = h->handshake.isn_c + 1 + (uint32_t)hold_ready(&h->hold),
+	};
+
+	reply_duplicate_ack(&w->inject, &ack);
+	counters_add(&w->counters, COUNTER_WINDOW_OPENED, 1);
+}
+
+/* New bytes were held: is the request known now? */
+static void recognise(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
+{
+	struct handover *h = &w->handovers.handovers[slot];
+	size_t ready = hold_ready(&h->hold);
+	struct request request;
+
+	switch (http1_recognise(h->hold.stream, ready, REQUEST_PATH, &request)) {
+	case RECOGNISED_REQUEST:
+		counters_add(&w->counters, COUNTER_REQUESTS, 1);
+		h->key = pool_key(request.path.bytes, request.path.len);
+		offer(w, slot, now_ms);
+		break;
+	case RECOGNISED_NOT:
+		counters_add(&w->counters, COUNTER_REQUESTS_NOT_RECOGNISED, 1);
+		fall_back(w, slot, now_ms);
+		break;
+	case RECOGNISED_MORE:
+		if (ready == h->hold.capacity || hold_complete(&h->hold)) {
+			counters_add(&w->counters,
+				     ready == h->hold.capacity ? COUNTER_REQUESTS_TOO_LONG :
+								 COUNTER_REQUESTS_NOT_RECOGNISED,
+				     1);
+			fall_back(w, slot, now_ms);
+		} else if (h->hold.packets >= HELD_TO_WAKE) {
+			wake_client(w, slot);
+		}
+		break;
+	}
+}
+
+/* Hold a packet, or say why not and drop it. */
+static bool hold(struct balancer_worker *w, struct handover *h, const struct packet *p,
+		 const struct queue_packet *qp)
+{
+	static const enum counter counter[] = {
+		[HOLD_NEW] = COUNTER_HELD,
+		[HOLD_MERGED] = COUNTER_HELD_MERGED,
+		[HOLD_DUPLICATE] = COUNTER_DROP_HELD_DUPLICATE,
+		[HOLD_OUTSIDE] = COUNTER_DROP_HELD_OUTSIDE,
+		[HOLD_FULL] = COUNTER_DROP_HELD_FULL,
+	};
+	enum hold_result result = hold_add(&h->hold, p, qp->id, qp->queue);
+
+	counters_add(&w->counters, counter[result], 1);
+	if (result != HOLD_NEW)
+		queue_drop(w->worker.queue, qp->queue, qp->id);
+	return result == HOLD_NEW || result == HOLD_MERGED;
+}
+
+/* The two sources of the handshake behind one question; see snoop.h and listener.h. */
+static bool find_handshake(struct balancer_worker *w, const struct tuple *tuple,
+			   struct handshake *hs, bool *acked, uint64_t now_ms)
+{
+	if (w->balancer->settings->handshake == HANDSHAKE_SNOOP &&
+	    snoop_find(&w->snoop, tuple, hs, acked)) {
+		counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SNOOP, 1);
+		return true;
+	}
+	if (!listener_handshake(&w->listener, tuple, hs)) {
+		datapath_accept(w, now_ms);
+		if (!listener_handshake(&w->listener, tuple, hs))
+			return false;
+	}
+	*acked = true;
+	counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SOCKET, 1);
+	return true;
+}
+
+/*
+ * Does the packet belong to the connection that @hs began? The acknowledgement is what a blind
+ * attacker cannot know: without it anybody could open connections to the web servers.
+ */
+static bool belongs(const struct balancer_worker *w, const struct handshake *hs,
+		    const struct packet *p, const struct tcp_options *o)
+{
+	return p->flags & TCP_ACK && p->ack == hs->isn_b + 1 &&
+	       p->seq - (hs->isn_c + 1) < w->handovers.request_bytes &&
+	       (!(hs->options & HANDOFF_TIMESTAMPS) || o->timestamps);
+}
+
+/*
+ * Data of a connection that we know nothing of. The kernel gets its acknowledgement without the
+ * data: if there is a handshake to complete (the bare ACK was lost, SYN cookies are on and we saw
+ * nothing) it is completed, and the client's retransmission finds an accepted socket; if there is
+ * none the kernel answers with a reset.
+ */
+static void pass_without_data(struct balancer_worker *w, struct packet *p,
+			      const struct queue_packet *qp)
+{
+	counters_add(&w->counters, COUNTER_HANDSHAKE_UNKNOWN, 1);
+	rewrite_strip_data(p);
+	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len, 0);
+}
+
+static void refuse(struct balancer_worker *w, const struct packet *p, const struct queue_packet *qp,
+		   enum counter why)
+{
+	counters_add(&w->counters, why, 1);
+	reply_reset(&w->inject, &p->tuple, p->ack, p->seq);
+	listener_close_silent(&w->listener, &p->tuple);
+	snoop_forget(&w->snoop, &p->tuple);
+	queue_drop(w->worker.queue, qp->queue, qp->id);
+}
+
+static void start(struct balancer_worker *w, uint32_t slot, const struct packet *p,
+		  const struct handshake *hs, const struct tcp_options *o, uint64_t now_ms)
+{
+	struct handover_table *t = &w->handovers;
+	struct handover *h = &t->handovers[slot];
+
+	index_insert(&t->index, slot, &p->tuple);
+	expiry_set(&t->expiry, slot, RECOGNISING, now_ms);
+	h->handshake = *hs;
+	h->service = balancer_service(w->balancer, &p->tuple.dst, p->tuple.dport);
+	h->backend = NULL;
+	h->tsval = o->tsval;
+	h->tsecr = o->tsecr;
+	memset(h->tried, 0, sizeof(h->tried));
+	hold_init(&h->hold, t->streams + (size_t)slot * t->request_bytes, t->request_bytes,
+		  hs->isn_c + 1, hs->mss_balancer);
+}
+
+void handover_begin(struct balancer_worker *w, struct packet *p, const struct queue_packet *qp,
+		    uint64_t now_ms)
+{
+	static __thread struct log_limit requests_limit, flows_limit;
+	struct tcp_options o;
+	struct handshake hs;
+	size_t len;
+	const uint8_t *options = packet_options(p, &len);
+	bool acked;
+	uint32_t slot;
+
+	(void)tcp_options_parse(&o, options, len);
+	if (!find_handshake(w, &p->tuple, &hs, &acked, now_ms) || !belongs(w, &hs, p, &o)) {
+		pass_without_data(w, p, qp);
+		return;
+	}
+	if (steer_full(&w->steer)) {
+		log_warning_limited(&flows_limit, now_ms, "limits.flows are steered: new connections "
+				    "are reset");
+		refuse(w, p, qp, COUNTER_FLOWS_REFUSED);
+		return;
+	}
+	slot = slots_take(&w->handovers.slots);
+	if (slot == SLOT_NONE) {
+		log_warning_limited(&requests_limit, now_ms, "limits.requests are held: new "
+				    "connections are reset");
+		refuse(w, p, qp, COUNTER_REQUESTS_REFUSED);
+		return;
+	}
+	start(w, slot, p, &hs, &o, now_ms);
+	if (!acked) {
+		/* Its socket would wait for this ACK and repeat its SYN-ACK for a minute. */
+		counters_add(&w->counters, COUNTER_ACK_COMPLETED, 1);
+		reply_complete(&w->inject, p);
+	}
+	if (hold(w, &w->handovers.handovers[slot], p, qp))
+		recognise(w, slot, now_ms);
+}
+
+void handover_packet(struct balancer_worker *w, uint32_t slot, struct packet *p,
+		     const struct queue_packet *qp, uint64_t now_ms)
+{
+	struct handover *h = &w->handovers.handovers[slot];
+
+	if (p->flags & TCP_RST) {
+		handover_abandon(w, slot);
+		queue_accept(w->worker.queue, qp->queue, qp->id);
+		return;
+	}
+	if (!packet_payload_len(p) && !(p->flags & TCP_FIN)) {
+		queue_accept(w->worker.queue, qp->queue, qp->id);
+		return;
+	}
+	if (hold(w, h, p, qp) && !h->backend)
+		recognise(w, slot, now_ms);
+}
+
+void handover_abandon(struct balancer_worker *w, uint32_t slot)
+{
+	struct handover *h = &w->handovers.handovers[slot];
+
+	if (h->backend) {
+		counters_add(&w->counters, COUNTER_ABORT_SENT, 1);
+		send_record(w, slot, HANDOFF_ABORT);
+	}
+	drop_held(w, h);
+	release(&w->handovers, slot);
+}
+
+/* The held packets go to the bridge, in the order of their data. */
+static void release_held(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
+{
+	struct handover *h = &w->handovers.handovers[slot];
+	uint32_t flow = steer_find(&w->steer, tuple_of(w, slot));
+
+	for (unsigned int i = 0; i < h->hold.packets; i++) {
+		const struct hold_packet *held = &h->hold.packet[i];
+		size_t len = hold_build(&h->hold, i, w->handovers.scratch, PACKET_MAX);
+		struct packet p;
+
+		if (!len || packet_parse(&p, w->handovers.scratch, len) != PACKET_OK ||
+		    !steer_packet(&w->steer, flow, &p, now_ms)) {
+			queue_drop(w->worker.queue, held->queue, held->id);
+			continue;
+		}
+		queue_accept_changed(w->worker.queue, held->queue, held->id, p.data, p.len, 0);
+		queue_flush(w->worker.queue); /* before scratch is used again */
+	}
+}
+
+static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
+{
+	struct handover *h = &w->handovers.handovers[slot];
+	const struct tuple tuple = *tuple_of(w, slot);
+
+	if (steer_full(&w->steer)) { /* filled up since the offer was made */
+		counters_add(&w->counters, COUNTER_FLOWS_REFUSED, 1);
+		counters_add(&w->counters, COUNTER_ABORT_SENT, 1);
+		send_record(w, slot, HANDOFF_ABORT);
+		end_with_reset(w, slot);
+		return;
+	}
+	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+	steer_add(&w->steer, &tuple, &h->backend->address, (uint8_t)h->service->index, now_ms);
+	release_held(w, slot, now_ms);
+	listener_close_silent(&w->listener, &tuple);
+	snoop_forget(&w->snoop, &tuple);
+	release(&w->handovers, slot);
+}
+
+void handover_answer(struct balancer_worker *w, const struct handoff_answer *answer,
+		     uint64_t now_ms)
+{
+	static __thread struct log_limit limit;
+	struct handover_table *t = &w->handovers;
+	uint32_t slot = (uint32_t)answer->id;
+
+	/* A slot beyond @fresh was never taken; one that is free is in no class. */
+	if (slot >= t->slots.fresh || expiry_class(&t->expiry, slot) == EXPIRY_NONE ||
+	    !t->handovers[slot].backend || t->handovers[slot].id != answer->id) {
+		counters_add(&w->counters, COUNTER_ANSWERS_LATE, 1);
+		return;
+	}
+	if (answer->type == HANDOFF_ACCEPTED) {
+		hand_over(w, slot, now_ms);
+		return;
+	}
+	counters_add(&w->counters, COUNTER_OPEN_REFUSED, 1);
+	next_backend(w, slot, handoff_reason_text(answer->reason), &limit, now_ms);
+}
+
+static void offer_unanswered(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
+{
+	static __thread struct log_limit limit;
+	struct handover *h = &w->handovers.handovers[slot];
+
+	if (++h->repeats < OFFER_WAITS) {
+		expiry_set(&w->handovers.expiry, slot, OFFERED + h->repeats, now_ms);
+		counters_add(&w->counters, COUNTER_OPEN_RETRANSMITTED, 1);
+		send_record(w, slot, HANDOFF_OPEN);
+		return;
+	}
+	counters_add(&w->counters, COUNTER_OPEN_SILENT, 1);
+	counters_add(&w->counters, COUNTER_ABORT_SENT, 1);
+	send_record(w, slot, HANDOFF_ABORT);
+	next_backend(w, slot, "no answer", &limit, now_ms);
+}
+
+void handover_expire(struct balancer_worker *w, uint64_t now_ms)
+{
+	struct expiry *expiry = &w->handovers.expiry;
+	uint32_t slot;
+
+	while ((slot = expiry_next(expiry, RECOGNISING, now_ms)) != SLOT_NONE) {
+		counters_add(&w->counters, COUNTER_REQUESTS_TIMED_OUT, 1);
+		fall_back(w, slot, now_ms);
+	}
+	for (unsigned int class = OFFERED; class < CLASSES; class ++)
+		while ((slot = expiry_next(expiry, class, now_ms)) != SLOT_NONE)
+			offer_unanswered(w, slot, now_ms);
+}
+
+void handover_stop(struct balancer_worker *w)
+{
+	struct expiry *expiry = &w->handovers.expiry;
+	uint32_t slot;
+
+	for (unsigned int class = 0; class < CLASSES; class ++)
+		while ((slot = expiry_oldest(expiry, class)) != SLOT_NONE)
+			handover_abandon(w, slot);
+}
+
+uint32_t handover_count(const struct handover_table *t)
+{
+	return __atomic_load_n(&t->slots.used, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Listening sockets of one worker and the sockets accepted from them. */
+#include "listener.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/handoff.h"
+#include "lib/tcp_options.h"
+#include "os/log.h"
+#include "reuseport.h"
+
+#define BACKLOG	      65535
+#define CLOSE_SOON_MS 50 /* for the kernel to receive the FIN that we have just let pass */
+#define TIMESTAMP_LEN 12 /* of the option with its padding, which Linux takes off the MSS */
+
+enum { WAITING, LEAVING, CLASSES };
+
+struct accepted {
+	int fd;
+};
+
+int listener_init(struct listener *l, uint32_t services, uint32_t capacity, uint64_t wait_ms,
+		  struct counters *counters)
+{
+	const uint64_t lifetime_ms[CLASSES] = { [WAITING] = wait_ms, [LEAVING] = CLOSE_SOON_MS };
+
+	l->counters = counters;
+	l->fds = calloc(services, sizeof(*l->fds));
+	l->vips = calloc(services, sizeof(*l->vips));
+	l->accepted = calloc(capacity, sizeof(*l->accepted));
+	if (!l->fds || !l->vips || !l->accepted || slots_init(&l->slots, capacity) ||
+	    index_init(&l->index, capacity) ||
+	    expiry_init(&l->expiry, capacity, lifetime_ms, CLASSES))
+		return -ENOMEM;
+	return 0;
+}
+
+static int set_int(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+/* The order matters: TCP_REPAIR is refused on a listening socket, and children inherit both. */
+static int prepare(int fd, const struct endpoint *vip, unsigned int workers)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(&vip->addr, vip->port, &ss);
+
+	if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1) || set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) ||
+	    set_int(fd, IPPROTO_IP, IP_FREEBIND, 1) || bind(fd, (struct sockaddr *)&ss, len) ||
+	    (workers > 1 && reuseport_attach(fd, workers)) ||
+	    set_int(fd, IPPROTO_TCP, TCP_SAVE_SYN, 1) || set_int(fd, IPPROTO_TCP, TCP_REPAIR, 1) ||
+	    set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE))
+		return -errno;
+	return listen(fd, BACKLOG) ? -errno : 0;
+}
+
+int listener_listen(struct listener *l, const struct endpoint *vip, unsigned int worker,
+		    unsigned int workers)
+{
+	char text[ENDPOINT_STRLEN];
+	int fd, ret;
+
+	fd = socket(vip->addr.family == 4 ? AF_INET : AF_INET6,
+		    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+	ret = fd < 0 ? -errno : prepare(fd, vip, workers);
+	if (ret) {
+		log_error("cannot listen on %s for worker %u: %s",
+			  endpoint_format(&vip->addr, vip->port, text), worker, strerror(-ret));
+		if (fd >= 0)
+			close(fd);
+		return ret;
+	}
+	l->vips[l->fd_count] = *vip;
+	l->fds[l->fd_count++] = fd;
+	return 0;
+}
+
+/* Without TCP_REPAIR a close is an ordinary one. */
+static void close_spoken(int fd)
+{
+	(void)set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
+	close(fd);
+}
+
+static int release(struct listener *l, uint32_t slot)
+{
+	int fd = l->accepted[slot].fd;
+
+	expiry_remove(&l->expiry, slot);
+	index_remove(&l->index, slot);
+	slots_put(&l->slots, slot);
+	return fd;
+}
+
+static void evict_oldest(struct listener *l)
+{
+	uint32_t slot = expiry_oldest(&l->expiry, WAITING);
+
+	if (slot == SLOT_NONE)
+		slot = expiry_oldest(&l->expiry, LEAVING);
+	close_spoken(release(l, slot));
+	counters_add(l->counters, COUNTER_SOCKETS_EVICTED, 1);
+}
+
+static void keep(struct listener *l, const struct tuple *tuple, int fd, uint64_t now_ms)
+{
+	uint32_t slot = index_find(&l->index, tuple);
+
+	/* The kernel never has two sockets of one tuple: ours is dead, the client began anew. */
+	if (slot != SLOT_NONE)
+		close(release(l, slot));
+	slot = slots_take(&l->slots);
+	if (slot == SLOT_NONE) {
+		evict_oldest(l);
+		slot = slots_take(&l->slots);
+	}
+	l->accepted[slot].fd = fd;
+	index_insert(&l->index, slot, tuple);
+	expiry_set(&l->expiry, slot, WAITING, now_ms);
+}
+
+void listener_accept(struct listener *l, bool (*handed_over)(void *context, const struct tuple *),
+		     void *context, uint64_t now_ms)
+{
+	for (uint32_t i = 0; i < l->fd_count; i++) {
+		struct sockaddr_storage ss;
+		struct endpoint client;
+		struct tuple tuple;
+		socklen_t len;
+		int fd;
+
+		while (len = sizeof(ss), fd = accept4(l->fds[i], (struct sockaddr *)&ss, &len,
+						      SOCK_NONBLOCK | SOCK_CLOEXEC),
+		       fd >= 0) {
+			counters_add(l->counters, COUNTER_SOCKETS_ACCEPTED, 1);
+			if (addr_from_sockaddr(&client, &ss)) {
+				close(fd);
+				continue;
+			}
+			tuple = (struct tuple){ .src = client.addr, .dst = l->vips[i].addr,
+						.sport = client.port, .dport = l->vips[i].port };
+			if (handed_over(context, &tuple))
+				close(fd);
+			else
+				keep(l, &tuple, fd, now_ms);
+		}
+		if (errno == EMFILE || errno == ENFILE) {
+			counters_add(l->counters, COUNTER_ACCEPT_FAILED, 1);
+			if (l->slots.used)
+				evict_oldest(l);
+		}
+	}
+}
+
+static bool queue_seq(int fd, int queue, uint32_t *seq)
+{
+	socklen_t len = sizeof(*seq);
+
+	return set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, queue) == 0 &&
+	       getsockopt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, seq, &len) == 0;
+}
+
+/* The client's MSS and window: exact from the saved SYN, which SYN cookies do not leave. */
+static void read_saved_syn(int fd, struct handshake *h)
+{
+	uint8_t syn[512];
+	socklen_t len = sizeof(syn);
+	struct tcp_options o;
+	struct packet p;
+	uint8_t *options;
+	size_t options_len;
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_SAVED_SYN, syn, &len) || !len ||
+	    packet_parse(&p, syn, len) != PACKET_OK)
+		return;
+	options = packet_options(&p, &options_len);
+	(void)tcp_options_parse(&o, options, options_len);
+	h->window = p.window;
+	h->mss_client = o.mss ? o.mss : MSS_DEFAULT;
+}
+
+bool listener_handshake(const struct listener *l, const struct tuple *tuple, struct handshake *h)
+{
+	uint32_t slot = index_find(&l->index, tuple), sent, received;
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	int fd;
+
+	if (slot == SLOT_NONE)
+		return false;
+	fd = l->accepted[slot].fd;
+	if (!queue_seq(fd, TCP_RECV_QUEUE, &received) || !queue_seq(fd, TCP_SEND_QUEUE, &sent) ||
+	    getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+		return false;
+
+	*h = (struct handshake){
+		.isn_c = received - 1,
+		.isn_b = sent - 1,
+		.window = UINT16_MAX,
+		.mss_client = (uint16_t)info.tcpi_snd_mss,
+		.mss_balancer = (uint16_t)info.tcpi_advmss,
+	};
+	if (info.tcpi_options & TCPI_OPT_TIMESTAMPS) {
+		h->options |= HANDOFF_TIMESTAMPS;
+		h->mss_client += TIMESTAMP_LEN;
+	}
+	if (info.tcpi_options & TCPI_OPT_SACK)
+		h->options |= HANDOFF_SACK;
+	if (info.tcpi_options & TCPI_OPT_WSCALE) {
+		h->options |= HANDOFF_WSCALE;
+		h->wscale_client = info.tcpi_snd_wscale;
+		h->wscale_balancer = info.tcpi_rcv_wscale;
+	}
+	read_saved_syn(fd, h);
+	return true;
+}
+
+void listener_close_silent(struct listener *l, const struct tuple *tuple)
+{
+	uint32_t slot = index_find(&l->index, tuple);
+
+	if (slot != SLOT_NONE)
+		close(release(l, slot));
+}
+
+void listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms)
+{
+	uint32_t slot = index_find(&l->index, tuple);
+
+	if (slot != SLOT_NONE)
+		expiry_set(&l->expiry, slot, LEAVING, now_ms);
+}
+
+void listener_expire(struct listener *l, bool (*busy)(void *context, const struct tuple *),
+		     void *context, uint64_t now_ms)
+{
+	uint32_t slot;
+
+	for (unsigned int class = 0; class < CLASSES; class ++) {
+		while ((slot = expiry_next(&l->expiry, class, now_ms)) != SLOT_NONE) {
+			if (busy(context, &l->index.keys[slot])) {
+				expiry_set(&l->expiry, slot, WAITING, now_ms);
+				continue;
+			}
+			close_spoken(release(l, slot));
+			counters_add(l->counters, COUNTER_SOCKETS_CLOSED, 1);
+		}
+	}
+}
+
+uint32_t listener_count(const struct listener *l)
+{
+	return __atomic_load_n(&l->slots.used, __ATOMIC_RELAXED);
+}
+
+void listener_clean(struct listener *l)
+{
+	uint32_t slot;
+
+	while (l->accepted && l->slots.used) {
+		slot = expiry_oldest(&l->expiry, WAITING);
+		if (slot == SLOT_NONE)
+			slot = expiry_oldest(&l->expiry, LEAVING);
+		close_spoken(release(l, slot));
+	}
+	for (uint32_t i = 0; i < l->fd_count; i++)
+		close(l->fds[i]);
+	slots_clean(&l->slots);
+	index_clean(&l->index);
+	expiry_clean(&l->expiry);
+	free(l->accepted);
+	free(l->vips);
+	free(l->fds);
+}

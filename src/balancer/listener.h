@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The kernel's sockets: listening, accepted and waiting, and their close without a sound. */
+#ifndef L3DSR_LISTENER_H
+#define L3DSR_LISTENER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/counters.h"
+#include "lib/flow_table.h"
+#include "snoop.h"
+
+/*
+ * DOC: Theory of operation
+ *
+ * The kernel completes the handshakes; what it then has to offer is accepted here. Nobody reads
+ * from these sockets: the request is held in the queue before it reaches them. An accepted socket
+ * waits in a bounded table until
+ *
+ * - its connection was handed over: it is closed silently. TCP_REPAIR was set on the listening
+ *   socket between bind() and listen(), where children inherit it (measured; see tcp_close(),
+ *   "if (unlikely(tcp_sk(sk)->repair))"), so that close() sends neither FIN nor RST;
+ * - the client leaves or sends no request in time: TCP_REPAIR is switched off, so close() says FIN;
+ * - the table is full: the oldest goes the same way.
+ *
+ * It also tells what the handshake agreed on, for connections that were not snooped: with
+ * TCP_REPAIR_QUEUE = TCP_SEND_QUEUE inherited, TCP_QUEUE_SEQ reads isn_b + 1 at once.
+ *
+ * Each worker has a listening socket of its own for each service. A BPF program in the
+ * SO_REUSEPORT group computes the hash of the ruleset, so that the kernel puts a connection into the
+ * backlog of the worker that sees its packets.
+ */
+
+struct accepted;
+
+struct listener {
+	int *fds; /* one per service */
+	struct endpoint *vips;
+	uint32_t fd_count;
+	struct slots slots;
+	struct index index;
+	struct expiry expiry;
+	struct accepted *accepted;
+	struct counters *counters;
+};
+
+/**
+ * listener_init() - a table of @capacity accepted sockets, without listening sockets yet
+ * @wait_ms: how long a connection may be silent. 0 or -ENOMEM.
+ */
+int listener_init(struct listener *l, uint32_t services, uint32_t capacity, uint64_t wait_ms,
+		  struct counters *counters);
+void listener_clean(struct listener *l);
+
+/**
+ * listener_listen() - begin to listen at @vip, for worker @worker of @workers
+ * To be called for one VIP by all workers in their order before the next VIP: the BPF program
+ * chooses by the order of listen() calls. 0 or -errno after the reason was logged.
+ */
+int listener_listen(struct listener *l, const struct endpoint *vip, unsigned int worker,
+		    unsigned int workers);
+
+/**
+ * listener_accept() - take what the kernel has completed
+ * @handed_over: of a tuple (client to VIP): needs it its socket no more? Then it is closed at once.
+ */
+void listener_accept(struct listener *l, bool (*handed_over)(void *context, const struct tuple *),
+		     void *context, uint64_t now_ms);
+
+/** listener_handshake() - what the socket of @tuple tells; false if it was not accepted (yet) */
+bool listener_handshake(const struct listener *l, const struct tuple *tuple,
+			struct handshake *handshake);
+
+/** listener_close_silent() - the connection lives elsewhere now */
+void listener_close_silent(struct listener *l, const struct tuple *tuple);
+/** listener_close_soon() - the client left without a request: close when the kernel knows it too */
+void listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms);
+
+/**
+ * listener_expire() - close what was silent for too long
+ * @busy: of a tuple: is its request being held? Then it may go on.
+ */
+void listener_expire(struct listener *l, bool (*busy)(void *context, const struct tuple *),
+		     void *context, uint64_t now_ms);
+/** listener_count() - accepted sockets now; may be read by another thread */
+uint32_t listener_count(const struct listener *l);
+
+#endif

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The bounded table of handshakes. */
+#include "snoop.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "lib/handoff.h"
+#include "lib/tcp_options.h"
+
+#define LIFETIME_MS 60000
+
+enum { SEEN_SYN_ACK = 1, SEEN_ACK = 2 };
+
+struct snoop_entry {
+	uint32_t isn_c, isn_b;
+	uint16_t window;
+	uint16_t mss_client, mss_balancer;
+	int8_t wscale_client, wscale_balancer; /* -1: option was missing */
+	uint8_t offered;		       /* by the client: enum handoff_options */
+	uint8_t agreed;			       /* by the kernel */
+	uint8_t seen;
+};
+
+int snoop_init(struct snoop *s, uint32_t capacity, struct counters *counters)
+{
+	static const uint64_t lifetime_ms[] = { LIFETIME_MS };
+
+	s->counters = counters;
+	s->entries = calloc(capacity, sizeof(*s->entries));
+	if (!s->entries || slots_init(&s->slots, capacity) || index_init(&s->index, capacity) ||
+	    expiry_init(&s->expiry, capacity, lifetime_ms, 1))
+		return -ENOMEM;
+	return 0;
+}
+
+void snoop_clean(struct snoop *s)
+{
+	slots_clean(&s->slots);
+	index_clean(&s->index);
+	expiry_clean(&s->expiry);
+	free(s->entries);
+}
+
+static void release(struct snoop *s, uint32_t slot)
+{
+	expiry_remove(&s->expiry, slot);
+	index_remove(&s->index, slot);
+	slots_put(&s->slots, slot);
+}
+
+static uint32_t take_slot(struct snoop *s)
+{
+	uint32_t slot = slots_take(&s->slots);
+
+	if (slot != SLOT_NONE)
+		return slot;
+	counters_add(s->counters, COUNTER_HANDSHAKES_EVICTED, 1);
+	release(s, expiry_oldest(&s->expiry, 0));
+	return slots_take(&s->slots);
+}
+
+static uint8_t options_of(const struct tcp_options *o)
+{
+	return (uint8_t)((o->wscale >= 0 ? HANDOFF_WSCALE : 0) |
+			 (o->sack_permitted ? HANDOFF_SACK : 0) |
+			 (o->timestamps ? HANDOFF_TIMESTAMPS : 0));
+}
+
+static void parse_options(struct tcp_options *o, const struct packet *p)
+{
+	size_t len;
+	const uint8_t *options = packet_options(p, &len);
+
+	/* What the kernel makes of a malformed list is decided by its SYN-ACK. */
+	(void)tcp_options_parse(o, options, len);
+}
+
+void snoop_syn(struct snoop *s, const struct packet *p, uint64_t now_ms)
+{
+	uint32_t slot = index_find(&s->index, &p->tuple);
+	struct snoop_entry *e;
+	struct tcp_options o;
+
+	if (slot != SLOT_NONE && s->entries[slot].isn_c == p->seq)
+		return; /* retransmitted */
+	if (slot == SLOT_NONE) {
+		slot = take_slot(s);
+		index_insert(&s->index, slot, &p->tuple);
+	}
+	expiry_set(&s->expiry, slot, 0, now_ms);
+	counters_add(s->counters, COUNTER_HANDSHAKES, 1);
+
+	parse_options(&o, p);
+	e = &s->entries[slot];
+	*e = (struct snoop_entry){
+		.isn_c = p->seq,
+		.window = p->window,
+		.mss_client = o.mss ? o.mss : MSS_DEFAULT,
+		.wscale_client = o.wscale,
+		.offered = options_of(&o),
+	};
+}
+
+void snoop_syn_ack(struct snoop *s, const struct packet *p, uint64_t now_ms)
+{
+	struct tuple tuple = tuple_reverse(&p->tuple);
+	uint32_t slot = index_find(&s->index, &tuple);
+	struct snoop_entry *e;
+	struct tcp_options o;
+
+	if (slot == SLOT_NONE || s->entries[slot].isn_c + 1 != p->ack)
+		return;
+	expiry_touch(&s->expiry, slot, now_ms);
+	parse_options(&o, p);
+	e = &s->entries[slot];
+	e->isn_b = p->seq;
+	e->mss_balancer = o.mss ? o.mss : MSS_DEFAULT;
+	e->wscale_balancer = o.wscale;
+	e->agreed = options_of(&o);
+	e->seen = SEEN_SYN_ACK;
+}
+
+void snoop_ack(struct snoop *s, const struct packet *p)
+{
+	uint32_t slot = index_find(&s->index, &p->tuple);
+	struct snoop_entry *e;
+
+	if (slot == SLOT_NONE)
+		return;
+	e = &s->entries[slot];
+	if (e->seen & SEEN_SYN_ACK && p->flags & TCP_ACK && p->ack == e->isn_b + 1)
+		e->seen |= SEEN_ACK;
+}
+
+bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handshake *handshake,
+		bool *acked)
+{
+	uint32_t slot = index_find(&s->index, tuple);
+	const struct snoop_entry *e;
+	bool scaled;
+
+	if (slot == SLOT_NONE || !(s->entries[slot].seen & SEEN_SYN_ACK))
+		return false;
+	e = &s->entries[slot];
+	scaled = e->offered & e->agreed & HANDOFF_WSCALE;
+	*acked = e->seen & SEEN_ACK;
+	*handshake = (struct handshake){
+		.isn_c = e->isn_c,
+		.isn_b = e->isn_b,
+		.window = e->window,
+		.mss_client = e->mss_client,
+		.mss_balancer = e->mss_balancer,
+		.wscale_client = scaled ? (uint8_t)e->wscale_client : 0,
+		.wscale_balancer = scaled ? (uint8_t)e->wscale_balancer : 0,
+		.options = e->offered & e->agreed,
+	};
+	return true;
+}
+
+void snoop_forget(struct snoop *s, const struct tuple *tuple)
+{
+	uint32_t slot = index_find(&s->index, tuple);
+
+	if (slot != SLOT_NONE)
+		release(s, slot);
+}
+
+void snoop_expire(struct snoop *s, uint64_t now_ms)
+{
+	uint32_t slot;
+
+	while ((slot = expiry_next(&s->expiry, 0, now_ms)) != SLOT_NONE)
+		release(s, slot);
+}
+
+uint32_t snoop_count(const struct snoop *s)
+{
+	return __atomic_load_n(&s->slots.used, __ATOMIC_RELAXED);
+}

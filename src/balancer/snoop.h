@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Handshakes seen in passing: what client and kernel told each other in SYN and SYN-ACK. */
+#ifndef L3DSR_SNOOP_H
+#define L3DSR_SNOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/counters.h"
+#include "lib/flow_table.h"
+#include "lib/packet.h"
+
+/*
+ * DOC: Theory of operation
+ *
+ * A SYN makes an entry, the kernel's SYN-ACK completes it, a later SYN or SYN-ACK of the same
+ * connection overwrites what it says anew (under SYN cookies each SYN-ACK has another ISN). The
+ * table is bounded: when it is full the oldest entry goes, so a flood of SYNs costs entries and
+ * never memory; a connection whose entry went is known by its accepted socket (listener.h).
+ *
+ * Entries leave when their connection was handed over, or after a minute.
+ */
+
+/**
+ * struct handshake - what the handoff must know; the same from either source
+ * @options:	negotiated: enum handoff_options
+ * @window:	of the client's SYN, never scaled
+ * @mss_client, @mss_balancer:	as told by each
+ * @wscale_client, @wscale_balancer: as told by each; 0 unless HANDOFF_WSCALE
+ */
+struct handshake {
+	uint32_t isn_c, isn_b;
+	uint16_t window;
+	uint16_t mss_client, mss_balancer;
+	uint8_t wscale_client, wscale_balancer;
+	uint8_t options;
+};
+
+struct snoop_entry;
+
+struct snoop {
+	struct slots slots;
+	struct index index;
+	struct expiry expiry;
+	struct snoop_entry *entries;
+	struct counters *counters;
+};
+
+/** snoop_init() - for @capacity handshakes; 0 or -ENOMEM */
+int snoop_init(struct snoop *s, uint32_t capacity, struct counters *counters);
+void snoop_clean(struct snoop *s);
+
+/** snoop_syn() - a client's SYN; @p->tuple is client to VIP */
+void snoop_syn(struct snoop *s, const struct packet *p, uint64_t now_ms);
+/** snoop_syn_ack() - the kernel's answer; @p->tuple is VIP to client */
+void snoop_syn_ack(struct snoop *s, const struct packet *p, uint64_t now_ms);
+/** snoop_ack() - a client's packet without data: does it complete the kernel's handshake? */
+void snoop_ack(struct snoop *s, const struct packet *p);
+
+/**
+ * snoop_find() - the handshake of @tuple (client to VIP), if both halves were seen
+ * @acked gets whether the kernel has seen the client's ACK. Returns false if it is not known.
+ */
+bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handshake *handshake,
+		bool *acked);
+/** snoop_forget() - the entry of @tuple, if there is one */
+void snoop_forget(struct snoop *s, const struct tuple *tuple);
+void snoop_expire(struct snoop *s, uint64_t now_ms);
+/** snoop_count() - handshakes now; may be read by another thread */
+uint32_t snoop_count(const struct snoop *s);
+
+#endif

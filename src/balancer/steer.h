@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Connections that were handed over: their packets are sent on to their bridge. */
+#ifndef L3DSR_STEER_H
+#define L3DSR_STEER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/counters.h"
+#include "lib/flow_table.h"
+#include "lib/packet.h"
+
+/*
+ * DOC: Theory of operation
+ *
+ * This is the balancer's data plane in userspace: a table from (client, VIP) to bridge and index,
+ * and the rewriting of each packet. The functions below are all that the rest knows of it; another
+ * data plane has to offer the same.
+ *
+ * A flow is active until the client says FIN or RST, then closing; it is forgotten when no packet
+ * came for the idle or the closing time (in a half-closed download the client's ACKs keep it). A
+ * flow says by itself where its packets go, so a changed configuration does not touch it.
+ *
+ * A SYN on a closing flow begins a new connection. A SYN on an active one may be the client's port
+ * used again after a crash, or after an end that passed by us (the web server's answers do): it is
+ * sent on, the web server's kernel challenges it (RFC 5961, 4), and the client's RST ends the flow.
+ * When the same SYN comes once more, nobody answered it, and the flow is forgotten at once.
+ */
+
+struct flow;
+
+struct steer {
+	struct slots slots;
+	struct index index;
+	struct expiry expiry;
+	struct flow *flows;
+	struct counters *counters;
+};
+
+/** steer_init() - for @capacity flows; 0 or -ENOMEM */
+int steer_init(struct steer *s, uint32_t capacity, uint64_t idle_ms, uint64_t closing_ms,
+	       struct counters *counters);
+void steer_clean(struct steer *s);
+
+/** steer_full() - is there no room for another flow? */
+bool steer_full(const struct steer *s);
+/** steer_add() - @tuple, client to VIP and not known yet, goes to @bridge; not when full */
+void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *bridge, uint8_t index,
+	       uint64_t now_ms);
+/** steer_find() - the flow of @tuple (client to VIP), or SLOT_NONE */
+uint32_t steer_find(const struct steer *s, const struct tuple *tuple);
+
+/**
+ * steer_packet() - rewrite a packet of @flow for its bridge
+ * Returns false, and forgets the flow, when the packet begins a new connection instead.
+ */
+bool steer_packet(struct steer *s, uint32_t flow, struct packet *p, uint64_t now_ms);
+
+void steer_expire(struct steer *s, uint64_t now_ms);
+/** steer_count() - flows now; may be read by another thread */
+uint32_t steer_count(const struct steer *s);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the rooms of the bridge share: the read-only rest of the process, and one worker. */
+#ifndef L3DSR_BRIDGE_H
+#define L3DSR_BRIDGE_H
+
+#include "datapath.h"
+#include "lib/counters.h"
+#include "lib/flow_table.h"
+#include "lib/handoff.h"
+#include "open.h"
+#include "os/inject.h"
+#include "os/worker.h"
+#include "settings.h"
+#include "splice.h"
+
+/**
+ * struct bridge - what all workers read and none writes
+ * @services:	(any address, 0) -> (VIP, port): number into settings->services
+ */
+struct bridge {
+	const struct bridge_settings *settings;
+	struct handoff_keys keys;
+	struct index services;
+};
+
+struct bridge_worker {
+	const struct bridge *bridge;
+	struct worker worker;
+	struct counters counters;
+	int answer_fd; /* answers to balancers leave from here */
+	struct inject inject;
+	struct splice_table splices;
+};
+
+#endif

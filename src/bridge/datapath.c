@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The way of a packet through the bridge: a list of steps, each of which may give the verdict. */
+#include "datapath.h"
+
+#include "bridge.h"
+
+/* What a translated packet carries, so that nft/bridge.nft keeps it out of connection tracking. */
+#define MARK_TRANSLATED 0x6c336473
+
+/* All of a step's view on one packet. */
+struct step {
+	struct bridge_worker *w;
+	struct queue_packet *qp;
+	struct packet p;
+	const struct service_settings *service;
+	uint64_t now_ms;
+};
+
+static void drop(struct step *s, enum counter why)
+{
+	counters_add(&s->w->counters, why, 1);
+	queue_drop(s->w->worker.queue, s->qp->queue, s->qp->id);
+}
+
+static void accept_changed(struct step *s, uint32_t mark)
+{
+	queue_accept_changed(s->w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len,
+			     mark);
+}
+
+static bool step_parse(struct step *s)
+{
+	enum packet_fault fault = packet_parse(&s->p, s->qp->data, s->qp->len);
+
+	if (fault != PACKET_OK) {
+		drop(s, counter_of_packet_fault(fault));
+		return true;
+	}
+	s->p.checksum = (uint8_t)s->qp->checksum;
+	return false;
+}
+
+/* From the web server: what belongs to no connection of a balancer is none of our business. */
+static bool step_server(struct step *s)
+{
+	struct splice_table *splices = &s->w->splices;
+	enum splice_state state;
+	uint32_t slot;
+
+	if (!s->qp->output)
+		return false;
+	slot = splice_find_server(splices, &s->p.tuple);
+	if (slot == SLOT_NONE) {
+		counters_add(&s->w->counters, COUNTER_PASSED, 1);
+		queue_accept(s->w->worker.queue, s->qp->queue, s->qp->id);
+		return true;
+	}
+	state = splice_state(splices, slot);
+	if (state == SPLICE_OPENING || state == SPLICE_DEAD) {
+		open_server_packet(s->w, slot, &s->p, s->qp, s->now_ms);
+	} else if (s->p.flags & TCP_SYN) {
+		drop(s, COUNTER_DROP_SWALLOWED); /* repeated before the request has arrived */
+	} else {
+		splice_to_client(splices, slot, &s->p, s->now_ms);
+		accept_changed(s, MARK_TRANSLATED);
+	}
+	return true;
+}
+
+/* From here on: from a balancer. The ruleset has put the VIP of the index in as destination. */
+static bool step_service(struct step *s)
+{
+	const struct bridge *b = s->w->bridge;
+	const struct tuple key = { .dst = s->p.tuple.dst, .dport = s->p.tuple.dport };
+	uint32_t number = index_find(&b->services, &key);
+
+	if (number != SLOT_NONE && b->settings->services[number].index == s->p.dscp)
+		s->service = &b->settings->services[number];
+	return false;
+}
+
+static bool step_record(struct step *s)
+{
+	if ((s->p.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN || !packet_payload_len(&s->p))
+		return false;
+	open_record(s->w, &s->p, s->qp, s->service, s->now_ms);
+	return true;
+}
+
+static bool step_unknown_service(struct step *s)
+{
+	if (s->service)
+		return false;
+	drop(s, COUNTER_DROP_UNKNOWN_INDEX);
+	return true;
+}
+
+static bool step_client(struct step *s)
+{
+	struct splice_table *splices = &s->w->splices;
+	uint32_t slot = splice_find_client(splices, &s->p.tuple);
+
+	if (slot == SLOT_NONE)
+		return false;
+	switch (splice_state(splices, slot)) {
+	case SPLICE_OPENING:
+		drop(s, COUNTER_DROP_EARLY);
+		return true;
+	case SPLICE_DEAD:
+		return false;
+	default:
+		splice_to_server(splices, slot, &s->p, s->now_ms);
+		accept_changed(s, 0);
+		return true;
+	}
+}
+
+/*
+ * A connection that nobody knows: the client shall fail at once and not hang. Not so for a SYN: it
+ * came on a flow that the balancer still holds; when it is repeated the balancer begins anew.
+ */
+static bool step_unknown(struct step *s)
+{
+	struct packet_spec spec = {
+		.tuple = tuple_reverse(&s->p.tuple),
+		.seq = s->p.ack,
+		.ack = s->p.seq + packet_seq_len(&s->p),
+		.flags = s->p.flags & TCP_ACK ? TCP_RST : TCP_RST | TCP_ACK,
+	};
+
+	if (s->p.flags & TCP_RST) {
+		drop(s, COUNTER_DROP_UNKNOWN);
+	} else if (s->p.flags & TCP_SYN) {
+		drop(s, COUNTER_DROP_NO_RECORD);
+	} else {
+		/* RFC 9293, 3.10.7.1: with an ACK, <SEQ=SEG.ACK><CTL=RST> */
+		if (s->p.flags & TCP_ACK)
+			spec.ack = 0;
+		else
+			spec.seq = 0;
+		inject_build(&s->w->inject, &spec);
+		drop(s, COUNTER_UNKNOWN_RESET);
+	}
+	return true;
+}
+
+static void packet(void *context, struct queue_packet *qp, uint64_t now_ms)
+{
+	static bool (*const steps[])(struct step *) = {
+		step_parse,  step_server,  step_service, step_record, step_unknown_service,
+		step_client, step_unknown,
+	};
+	struct step s = { .w = context, .qp = qp, .now_ms = now_ms };
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		if (steps[i](&s))
+			return;
+}
+
+static int tick(void *context, uint64_t now_ms)
+{
+	open_expire(context, now_ms);
+	return WORKER_TICK_MS;
+}
+
+/* Nothing is held here: every packet got its verdict when it came. */
+const struct worker_role bridge_role = {
+	.packet = packet,
+	.tick = tick,
+};

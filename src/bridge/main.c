@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* l3dsr-bridge: what starts and stops, and in which order. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bridge.h"
+#include "os/daemon.h"
+#include "os/key_file.h"
+#include "os/log.h"
+#include "os/service.h"
+
+#define RULESET SYSCONFDIR "/l3dsr/nft/bridge.nft"
+
+static int bridge_init(struct bridge *b, const struct bridge_settings *settings)
+{
+	int ret;
+
+	b->settings = settings;
+	ret = key_file_load(settings->key_file, &b->keys);
+	if (ret)
+		return ret;
+	ret = index_init(&b->services, (uint32_t)settings->service_count);
+	if (ret) {
+		log_error("not enough memory for the services");
+		return ret;
+	}
+	for (size_t i = 0; i < settings->service_count; i++) {
+		const struct tuple key = { .dst = settings->services[i].vip,
+					   .dport = (uint16_t)settings->services[i].port };
+
+		index_insert(&b->services, (uint32_t)i, &key);
+	}
+	return 0;
+}
+
+/* Answers leave from the bridge's own address: the balancer's ruleset lets no other in. */
+static int open_answers(struct bridge_worker *w, const struct addr *address)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(address, 0, &ss);
+	char text[ADDR_STRLEN];
+	int ret;
+
+	w->answer_fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (w->answer_fd >= 0 && bind(w->answer_fd, (struct sockaddr *)&ss, len) == 0)
+		return 0;
+	ret = -errno;
+	log_error_errno("cannot send answers from %s (address)", addr_format(address, text));
+	return ret;
+}
+
+static int worker_make(struct bridge_worker *w, const struct bridge *b, unsigned int number)
+{
+	const struct bridge_settings *s = b->settings;
+	const uint64_t lifetime_ms[SPLICE_STATES] = {
+		[SPLICE_OPENING] = (uint64_t)s->timeouts.open_ms,
+		[SPLICE_SPLICED] = (uint64_t)s->timeouts.idle_s * 1000,
+		[SPLICE_CLOSING] = (uint64_t)s->timeouts.closing_s * 1000,
+		[SPLICE_DEAD] = (uint64_t)s->timeouts.open_ms,
+	};
+	unsigned int threads = (unsigned int)s->threads;
+	int ret;
+
+	w->bridge = b;
+	w->answer_fd = -1;
+	w->inject.fd4 = -1;
+	ret = worker_init(&w->worker, number, threads, (uint32_t)s->limits.queue_length,
+			  &w->counters);
+	if (!ret) {
+		ret = splice_init(&w->splices, worker_share(s->limits.flows, threads), lifetime_ms,
+				  number, threads, &w->counters);
+		if (ret)
+			log_error("not enough memory for the table of flows: lower limits.flows");
+	}
+	if (!ret)
+		ret = inject_open(&w->inject, &w->counters);
+	if (!ret)
+		ret = open_answers(w, &s->address);
+	w->worker.role = &bridge_role;
+	w->worker.context = w;
+	return ret;
+}
+
+static void worker_unmake(struct bridge_worker *w)
+{
+	worker_clean(&w->worker);
+	inject_close(&w->inject);
+	if (w->answer_fd >= 0)
+		close(w->answer_fd);
+	splice_clean(&w->splices);
+}
+
+static int make_sets(struct nft_table *nft, const struct bridge_settings *s)
+{
+	struct nft_set *bridges, *vips, *servers;
+	int ret = nft_sets_open(nft, "l3dsr_bridge");
+
+	if (ret)
+		return ret;
+	bridges = nft_sets_add(nft, "bridges4", 1);
+	vips = nft_sets_add(nft, "vips4", s->service_count);
+	servers = nft_sets_add(nft, "servers4", s->service_count);
+	if (!bridges || !vips || !servers)
+		return -ENOMEM;
+
+	nft_set_put_addr(bridges, &s->address);
+	for (size_t i = 0; i < s->service_count; i++) {
+		nft_set_put_dscp(vips, (uint8_t)s->services[i].index, &s->services[i].vip);
+		nft_set_put_endpoint(servers, &s->services[i].server,
+				     (uint16_t)s->services[i].server_port);
+	}
+	return 0;
+}
+
+struct all {
+	struct bridge bridge;
+	struct bridge_worker workers[QUEUE_COUNT];
+	struct daemon daemon;
+};
+
+static void read_gauges(const void *context, struct gauge gauges[DAEMON_GAUGES])
+{
+	const struct all *all = context;
+
+	gauges[0].name = "flows";
+	for (size_t i = 0; i < all->daemon.count; i++)
+		gauges[0].value += splice_count(&all->workers[i].splices);
+}
+
+static int start(struct all *all, const struct bridge_settings *settings)
+{
+	struct daemon *d = &all->daemon;
+	int ret = daemon_init(d);
+
+	if (!ret)
+		ret = bridge_init(&all->bridge, settings);
+	for (int i = 0; !ret && i < settings->threads; i++) {
+		struct bridge_worker *w = &all->workers[i];
+
+		ret = worker_make(w, &all->bridge, (unsigned int)i);
+		d->workers[i] = &w->worker;
+		d->counters[i] = &w->counters;
+		d->count++;
+	}
+	if (!ret)
+		ret = make_sets(&d->nft, settings);
+	return ret;
+}
+
+static int run(const void *settings)
+{
+	struct all *all;
+	int ret;
+
+	log_set_level((enum log_level)((const struct bridge_settings *)settings)->log_level);
+	if (handoff_init()) {
+		log_error("cannot initialise libsodium");
+		return 1;
+	}
+	all = calloc(1, sizeof(*all));
+	if (!all) {
+		log_error("not enough memory");
+		return 1;
+	}
+	all->daemon.scope = COUNTER_BRIDGE;
+	all->daemon.ruleset = RULESET;
+	all->daemon.read_gauges = read_gauges;
+	all->daemon.context = all;
+
+	ret = start(all, settings);
+	if (!ret)
+		ret = daemon_run(&all->daemon);
+
+	for (size_t i = 0; i < all->daemon.count; i++)
+		worker_unmake(&all->workers[i]);
+	daemon_clean(&all->daemon);
+	index_clean(&all->bridge.services);
+	free(all);
+	return ret ? 1 : 0;
+}
+
+static void *load(const char *path, FILE *errors)
+{
+	return bridge_settings_load(path, errors);
+}
+
+static void print(const void *settings, FILE *out)
+{
+	bridge_settings_print(settings, out);
+}
+
+static void clean(void *settings)
+{
+	bridge_settings_free(settings);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct program program = {
+		.name = "l3dsr-bridge",
+		.summary = "Splices connections that a balancer hands over into a web server.",
+		.config = SYSCONFDIR "/l3dsr/bridge.conf",
+		.load = load,
+		.print = print,
+		.free = clean,
+		.run = run,
+	};
+
+	return program_main(&program, argc, argv);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Connections on their way through a bridge: from the offer to their end. */
+#ifndef L3DSR_BRIDGE_SPLICE_H
+#define L3DSR_BRIDGE_SPLICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/counters.h"
+#include "lib/flow_table.h"
+#include "lib/packet.h"
+#include "lib/rewrite.h"
+
+/*
+ * DOC: Theory of operation
+ *
+ * This is the bridge's data plane in userspace: a table of connections, found from both sides (as
+ * client to VIP, and as web server to client), and the translation of each packet (lib/rewrite.h).
+ * The functions below are all that the rest knows of it; another data plane has to offer the same.
+ *
+ *   OPENING	the SYN went to the web server, its answer is awaited for open_ms
+ *   SPLICED	both handshakes are known, packets are translated; idle_s without a packet ends it
+ *   CLOSING	both sides have said FIN, or one RST; packets are translated for closing_s more
+ *   DEAD	taken back or too late: an answer of the web server that still comes is answered
+ *		with a reset; forgotten after open_ms
+ *
+ * Towards the web server a connection has the client's own address and port. Only when that pair
+ * is taken (one client port with two VIPs whose service is one web server) another port is chosen,
+ * one that the ruleset's hash sends to the same worker.
+ */
+
+enum splice_state { SPLICE_OPENING, SPLICE_SPLICED, SPLICE_CLOSING, SPLICE_DEAD, SPLICE_STATES };
+
+/**
+ * struct splice_flow - one connection
+ * @vip, @client, @client_port:	as the client knows it; @client_port also as the client chose it
+ * @server, @server_side_port:	as the web server knows it
+ * @isn_c, @isn_b:	as offered
+ * @id, @answer:	of the offer: for answers
+ * @fin:	who has said FIN: bits 0 (client) and 1 (web server)
+ */
+struct splice_flow {
+	struct splice numbers;
+	struct endpoint client, vip, server;
+	uint16_t server_side_port;
+	uint32_t isn_c, isn_b, ts_b;
+	uint8_t options, wscale_client, wscale_balancer;
+	uint8_t fin;
+	uint64_t id;
+	struct endpoint answer;
+};
+
+struct splice_table {
+	struct slots slots;
+	struct index from_client; /* (client, VIP) */
+	struct index from_server; /* (web server, client) */
+	struct expiry expiry;	  /* a class is a state */
+	struct splice_flow *flows;
+	struct counters *counters;
+	unsigned int worker, workers;
+};
+
+/** splice_init() - for @capacity connections, on worker @worker of @workers; 0 or -ENOMEM */
+int splice_init(struct splice_table *t, uint32_t capacity, const uint64_t lifetime_ms[SPLICE_STATES],
+		unsigned int worker, unsigned int workers, struct counters *counters);
+void splice_clean(struct splice_table *t);
+
+/** splice_find_client() - by a packet of the client (destination: the VIP), or SLOT_NONE */
+uint32_t splice_find_client(const struct splice_table *t, const struct tuple *tuple);
+/** splice_find_server() - by a packet of the web server, or SLOT_NONE */
+uint32_t splice_find_server(const struct splice_table *t, const struct tuple *tuple);
+
+/**
+ * splice_open() - a new connection of @client to @vip, to be opened to @server
+ * It is OPENING; the caller fills in the rest. SLOT_NONE if there is no room, or no free port.
+ */
+uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
+		     const struct endpoint *vip, const struct endpoint *server, uint64_t now_ms);
+void splice_remove(struct splice_table *t, uint32_t slot);
+
+enum splice_state splice_state(const struct splice_table *t, uint32_t slot);
+void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state state,
+		      uint64_t now_ms);
+
+/**
+ * splice_established() - the web server's SYN-ACK came: compute the translation; now SPLICED
+ * Returns false when the web server did not agree to what the client was told; state unchanged.
+ */
+bool splice_established(struct splice_table *t, uint32_t slot, const struct packet *syn_ack,
+			uint64_t now_ms);
+
+/** splice_to_server(), splice_to_client() - translate a packet of a SPLICED or CLOSING connection */
+void splice_to_server(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);
+void splice_to_client(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);
+
+/** splice_expired() - a connection that was OPENING for too long, or SLOT_NONE; others are removed */
+uint32_t splice_expired(struct splice_table *t, uint64_t now_ms);
+/** splice_count() - connections now; may be read by another thread */
+uint32_t splice_count(const struct splice_table *t);
+
+#endif

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The table of connections, and the translation of their packets in this process. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "lib/handoff.h"
+#include "lib/queue_hash.h"
+#include "lib/tcp_options.h"
+#include "splice.h"
+
+#define PORT_FIRST 1024
+#define PORT_TRIES 64
+
+enum { FIN_CLIENT = 1, FIN_SERVER = 2, FIN_BOTH = 3 };
+
+int splice_init(struct splice_table *t, uint32_t capacity, const uint64_t lifetime_ms[SPLICE_STATES],
+		unsigned int worker, unsigned int workers, struct counters *counters)
+{
+	t->counters = counters;
+	t->worker = worker;
+	t->workers = workers;
+	t->flows = calloc(capacity, sizeof(*t->flows));
+	if (!t->flows || slots_init(&t->slots, capacity) || index_init(&t->from_client, capacity) ||
+	    index_init(&t->from_server, capacity) ||
+	    expiry_init(&t->expiry, capacity, lifetime_ms, SPLICE_STATES))
+		return -ENOMEM;
+	return 0;
+}
+
+void splice_clean(struct splice_table *t)
+{
+	slots_clean(&t->slots);
+	index_clean(&t->from_client);
+	index_clean(&t->from_server);
+	expiry_clean(&t->expiry);
+	free(t->flows);
+}
+
+uint32_t splice_find_client(const struct splice_table *t, const struct tuple *tuple)
+{
+	return index_find(&t->from_client, tuple);
+}
+
+uint32_t splice_find_server(const struct splice_table *t, const struct tuple *tuple)
+{
+	return index_find(&t->from_server, tuple);
+}
+
+/*
+ * The client's own port, or another one whose packets come back to this worker. 0 if there is none
+ * among so many tries that it must be an attack.
+ */
+static bool choose_port(const struct splice_table *t, struct tuple *from_server)
+{
+	const uint16_t own = from_server->dport;
+
+	for (unsigned int i = 0; i < PORT_TRIES; i++) {
+		if (from_server->dport >= PORT_FIRST || from_server->dport == own) {
+			bool ours = queue_hash(&from_server->dst, from_server->dport) %
+					    t->workers == t->worker;
+
+			if ((ours || from_server->dport == own) &&
+			    index_find(&t->from_server, from_server) == SLOT_NONE)
+				return true;
+		}
+		/* An odd step, so that all ports would come in turn. */
+		from_server->dport = (uint16_t)(from_server->dport + 7919);
+	}
+	return false;
+}
+
+uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
+		     const struct endpoint *vip, const struct endpoint *server, uint64_t now_ms)
+{
+	const struct tuple from_client = { .src = client->addr, .sport = client->port,
+					   .dst = vip->addr, .dport = vip->port };
+	struct tuple from_server = { .src = server->addr, .sport = server->port,
+				     .dst = client->addr, .dport = client->port };
+	uint32_t slot;
+
+	if (!choose_port(t, &from_server))
+		return SLOT_NONE;
+	slot = slots_take(&t->slots);
+	if (slot == SLOT_NONE)
+		return SLOT_NONE;
+	if (from_server.dport != client->port)
+		counters_add(t->counters, COUNTER_PORT_CHANGED, 1);
+	index_insert(&t->from_client, slot, &from_client);
+	index_insert(&t->from_server, slot, &from_server);
+	expiry_set(&t->expiry, slot, SPLICE_OPENING, now_ms);
+	t->flows[slot] = (struct splice_flow){
+		.client = *client,
+		.vip = *vip,
+		.server = *server,
+		.server_side_port = from_server.dport,
+	};
+	return slot;
+}
+
+void splice_remove(struct splice_table *t, uint32_t slot)
+{
+	expiry_remove(&t->expiry, slot);
+	index_remove(&t->from_client, slot);
+	index_remove(&t->from_server, slot);
+	slots_put(&t->slots, slot);
+}
+
+enum splice_state splice_state(const struct splice_table *t, uint32_t slot)
+{
+	return expiry_class(&t->expiry, slot);
+}
+
+void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state state,
+		      uint64_t now_ms)
+{
+	expiry_set(&t->expiry, slot, state, now_ms);
+}
+
+bool splice_established(struct splice_table *t, uint32_t slot, const struct packet *syn_ack,
+			uint64_t now_ms)
+{
+	struct splice_flow *f = &t->flows[slot];
+	struct splice *n = &f->numbers;
+	struct tcp_options o;
+	size_t len;
+	const uint8_t *options = packet_options(syn_ack, &len);
+	bool scaled;
+
+	(void)tcp_options_parse(&o, options, len);
+	n->timestamps = f->options & HANDOFF_TIMESTAMPS;
+	/* The client drops segments without the timestamps it was promised (RFC 7323, 3.2). */
+	if (n->timestamps && !o.timestamps)
+		return false;
+
+	n->seq_delta = f->isn_b - syn_ack->seq;
+	n->ts_delta = n->timestamps ? o.tsval - f->ts_b : 0;
+	scaled = f->options & HANDOFF_WSCALE && o.wscale >= 0;
+	n->client_shift = f->wscale_client;
+	n->client_shift_server = scaled ? f->wscale_client : 0;
+	n->server_shift = scaled ? (uint8_t)o.wscale : 0;
+	n->server_shift_client = f->wscale_balancer;
+	if (n->server_shift != n->server_shift_client)
+		counters_add(t->counters, COUNTER_SCALES_DIFFER, 1);
+	counters_add(t->counters, COUNTER_SPLICED, 1);
+	splice_set_state(t, slot, SPLICE_SPLICED, now_ms);
+	return true;
+}
+
+static void note_end(struct splice_table *t, uint32_t slot, const struct packet *p, uint8_t side,
+		     uint64_t now_ms)
+{
+	struct splice_flow *f = &t->flows[slot];
+
+	if (p->flags & TCP_FIN)
+		f->fin |= side;
+	if (splice_state(t, slot) == SPLICE_SPLICED && (p->flags & TCP_RST || f->fin == FIN_BOTH))
+		splice_set_state(t, slot, SPLICE_CLOSING, now_ms);
+	else
+		expiry_touch(&t->expiry, slot, now_ms);
+}
+
+void splice_to_server(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms)
+{
+	const struct splice_flow *f = &t->flows[slot];
+
+	note_end(t, slot, p, FIN_CLIENT, now_ms);
+	rewrite_to_server(p, &f->numbers, f->server_side_port, &f->server);
+	counters_add(t->counters, COUNTER_TO_SERVER, 1);
+}
+
+void splice_to_client(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms)
+{
+	const struct splice_flow *f = &t->flows[slot];
+
+	note_end(t, slot, p, FIN_SERVER, now_ms);
+	rewrite_to_client(p, &f->numbers, &f->vip, f->client.port);
+	counters_add(t->counters, COUNTER_TO_CLIENT, 1);
+}
+
+uint32_t splice_expired(struct splice_table *t, uint64_t now_ms)
+{
+	uint32_t slot;
+
+	while ((slot = expiry_next(&t->expiry, SPLICE_SPLICED, now_ms)) != SLOT_NONE) {
+		counters_add(t->counters, COUNTER_SPLICES_IDLE, 1);
+		splice_remove(t, slot);
+	}
+	while ((slot = expiry_next(&t->expiry, SPLICE_CLOSING, now_ms)) != SLOT_NONE) {
+		counters_add(t->counters, COUNTER_SPLICES_ENDED, 1);
+		splice_remove(t, slot);
+	}
+	while ((slot = expiry_next(&t->expiry, SPLICE_DEAD, now_ms)) != SLOT_NONE)
+		splice_remove(t, slot);
+	return expiry_next(&t->expiry, SPLICE_OPENING, now_ms);
+}
+
+uint32_t splice_count(const struct splice_table *t)
+{
+	return __atomic_load_n(&t->slots.used, __ATOMIC_RELAXED);
+}
