@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "balancer.h"
+#include "record.h"
 
 /* All of a step's view on one packet. */
 struct step {
@@ -77,28 +78,54 @@ static bool step_service(struct step *s)
 	return true;
 }
 
+/* A SYN on a steered flow: does the flow still live? */
+static void ask(struct step *s, uint32_t flow)
+{
+	struct balancer_worker *w = s->w;
+	struct handoff_record record = {
+		.type = HANDOFF_ASK,
+		.vip = { .addr = s->p.tuple.dst, .port = s->p.tuple.dport },
+		.answer = w->answer,
+	};
+	struct packet_spec syn = {
+		.tuple = s->p.tuple,
+		.seq = s->p.seq,
+		.window = s->p.window,
+		.flags = TCP_SYN,
+	};
+	const struct addr *bridge = steer_ask(&w->steer, flow, &record.id, &record.index);
+
+	syn.options = packet_options(&s->p, &syn.options_len);
+	record_send(&w->inject, &w->balancer->keys, &record, &syn, bridge);
+	drop(s, COUNTER_DROP_ASKED);
+}
+
 static bool step_steered(struct step *s)
 {
 	struct balancer_worker *w = s->w;
 	uint32_t flow = steer_find(&w->steer, &s->p.tuple);
 
-	if (flow == SLOT_NONE || !steer_packet(&w->steer, flow, &s->p, s->now_ms))
+	if (flow == SLOT_NONE)
 		return false;
-	queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len, 0);
-	return true;
+	switch (steer_packet(&w->steer, flow, &s->p, s->now_ms)) {
+	case STEER_FORWARD:
+		queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len,
+				     0);
+		return true;
+	case STEER_ASK:
+		ask(s, flow);
+		return true;
+	default:
+		return false;
+	}
 }
 
 static bool step_syn(struct step *s)
 {
 	struct balancer_worker *w = s->w;
-	uint32_t handover;
 
 	if ((s->p.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
 		return false;
-	/* Repeated, it means nothing; with another number the client began anew. */
-	handover = handover_find(&w->handovers, &s->p.tuple);
-	if (handover != SLOT_NONE && handover_isn(&w->handovers, handover) != s->p.seq)
-		handover_abandon(w, handover);
 	if (w->balancer->settings->handshake == HANDSHAKE_SNOOP)
 		snoop_syn(&w->snoop, &s->p, s->now_ms);
 	accept_unchanged(s);
@@ -133,7 +160,9 @@ static bool step_silent(struct step *s)
 		return false;
 	if (s->p.flags & (TCP_FIN | TCP_RST)) {
 		datapath_accept(w, s->now_ms);
-		listener_close_soon(&w->listener, &s->p.tuple, s->now_ms);
+		/* If it was not the client's own, its request finds the socket. */
+		if (listener_close_soon(&w->listener, &s->p.tuple, s->now_ms))
+			snoop_forget(&w->snoop, &s->p.tuple);
 	} else {
 		snoop_ack(&w->snoop, &s->p);
 	}
@@ -150,8 +179,8 @@ static bool step_begin(struct step *s)
 static void packet(void *context, struct queue_packet *qp, uint64_t now_ms)
 {
 	static bool (*const steps[])(struct step *) = {
-		step_parse, step_output,   step_service,  step_steered, step_syn,
-		step_checksum, step_handover, step_silent, step_begin,
+		step_parse,    step_output,   step_service, step_steered, step_syn,
+		step_checksum, step_handover, step_silent,  step_begin,
 	};
 	struct step s = { .w = context, .qp = qp, .now_ms = now_ms };
 
@@ -174,10 +203,12 @@ static void readable(void *context, uint64_t now_ms)
 		if (len < 0)
 			return;
 		fault = handoff_answer_decode(&answer, &w->balancer->keys, buf, (size_t)len);
-		if (fault == HANDOFF_OK)
+		if (fault != HANDOFF_OK)
+			counters_add(&w->counters, counter_of_handoff_fault(fault), 1);
+		else if (answer.type == HANDOFF_ACCEPTED || answer.type == HANDOFF_REFUSED)
 			handover_answer(w, &answer, now_ms);
 		else
-			counters_add(&w->counters, counter_of_handoff_fault(fault), 1);
+			steer_answer(&w->steer, &answer);
 	}
 }
 

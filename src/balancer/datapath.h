@@ -10,7 +10,8 @@ struct worker_role;
 
 extern const struct worker_role balancer_role;
 
-/** datapath_accept() - take completed connections from the kernel; sockets nobody needs are closed */
+/** datapath_accept() - take completed connections from the kernel; sockets nobody needs are closed
+ */
 void datapath_accept(struct balancer_worker *w, uint64_t now_ms);
 
 #endif

@@ -13,9 +13,11 @@
 #include "lib/rewrite.h"
 #include "lib/tcp_options.h"
 #include "os/log.h"
+#include "record.h"
 #include "reply.h"
 
-/* Waits before the offer is repeated for the first, second and third time, then before giving up. */
+/* Waits before the offer is repeated for the first, second and third time, then before giving up.
+ */
 #define OFFER_WAITS   4
 #define PACKET_MAX    65535
 #define HELD_TO_WAKE  8 /* held packets: an initial window of 10 (RFC 6928) is nearly used up */
@@ -74,11 +76,6 @@ uint32_t handover_find(const struct handover_table *t, const struct tuple *tuple
 	return index_find(&t->index, tuple);
 }
 
-uint32_t handover_isn(const struct handover_table *t, uint32_t slot)
-{
-	return t->handovers[slot].handshake.isn_c;
-}
-
 static const struct tuple *tuple_of(const struct balancer_worker *w, uint32_t slot)
 {
 	return &w->handovers.index.keys[slot];
@@ -116,12 +113,6 @@ static void send_record(struct balancer_worker *w, uint32_t slot, enum handoff_t
 		.vip = { .addr = tuple->dst, .port = tuple->dport },
 		.answer = w->answer,
 	};
-	const struct handoff_carrier carrier = {
-		.client = { .addr = tuple->src, .port = tuple->sport },
-		.bridge = h->backend->address,
-		.dport = tuple->dport,
-		.seq = hs->isn_c,
-	};
 	const struct tcp_options offer = {
 		.mss = hs->mss_client,
 		.wscale = hs->options & HANDOFF_WSCALE ? (int8_t)hs->wscale_client : -1,
@@ -129,22 +120,17 @@ static void send_record(struct balancer_worker *w, uint32_t slot, enum handoff_t
 		.timestamps = hs->options & HANDOFF_TIMESTAMPS,
 		.tsval = h->tsval,
 	};
-	uint8_t payload[HANDOFF_RECORD_LEN], options[TCP_OPTIONS_MAX];
-	struct packet_spec spec = {
+	uint8_t options[TCP_OPTIONS_MAX];
+	struct packet_spec syn = {
 		.tuple = *tuple,
 		.seq = hs->isn_c,
 		.window = hs->window,
 		.flags = TCP_SYN,
-		.dscp = record.index,
 		.options = options,
 		.options_len = tcp_options_write_syn(&offer, options),
-		.payload = payload,
-		.payload_len = sizeof(payload),
 	};
 
-	spec.tuple.dst = h->backend->address;
-	handoff_record_encode(&record, &carrier, &w->balancer->keys, payload);
-	inject_build(&w->inject, &spec);
+	record_send(&w->inject, &w->balancer->keys, &record, &syn, &h->backend->address);
 }
 
 static void end_with_reset(struct balancer_worker *w, uint32_t slot)
@@ -171,8 +157,10 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	choice = pool_choose(b->pools[h->service->pool_number], h->key, h->tried);
 	if (choice == POOL_NONE) {
 		counters_add(&w->counters, COUNTER_NO_BACKEND, 1);
-		log_warning_limited(&limit, now_ms, "service %s: no backend of pool %s took a "
-				    "connection, it was reset", h->service->name, pool->name);
+		log_warning_limited(&limit, now_ms,
+				    "service %s: no backend of pool %s took a "
+				    "connection, it was reset",
+				    h->service->name, pool->name);
 		end_with_reset(w, slot);
 		return;
 	}
@@ -191,9 +179,9 @@ static void next_backend(struct balancer_worker *w, uint32_t slot, const char *w
 	const struct handover *h = &w->handovers.handovers[slot];
 	char text[ADDR_STRLEN];
 
-	log_warning_limited(limit, now_ms, "service %s: backend %s (%s) does not take connections: %s",
-			    h->service->name, h->backend->name,
-			    addr_format(&h->backend->address, text), why);
+	log_warning_limited(
+		limit, now_ms, "service %s: backend %s (%s) does not take connections: %s",
+		h->service->name, h->backend->name, addr_format(&h->backend->address, text), why);
 	offer(w, slot, now_ms);
 }
 
@@ -252,8 +240,8 @@ static void recognise(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	case RECOGNISED_MORE:
 		if (ready == h->hold.capacity || hold_complete(&h->hold)) {
 			counters_add(&w->counters,
-				     ready == h->hold.capacity ? COUNTER_REQUESTS_TOO_LONG :
-								 COUNTER_REQUESTS_NOT_RECOGNISED,
+				     ready == h->hold.capacity ? COUNTER_REQUESTS_TOO_LONG
+							       : COUNTER_REQUESTS_NOT_RECOGNISED,
 				     1);
 			fall_back(w, slot, now_ms);
 		} else if (h->hold.packets >= HELD_TO_WAKE) {
@@ -337,6 +325,14 @@ static void refuse(struct balancer_worker *w, const struct packet *p, const stru
 	queue_drop(w->worker.queue, qp->queue, qp->id);
 }
 
+/* The MSS does not count options (RFC 6691), which every merged packet has. */
+static uint16_t merged_most(const struct handshake *hs)
+{
+	return hs->mss_balancer > 2 * TCP_OPTIONS_MAX
+		       ? (uint16_t)(hs->mss_balancer - TCP_OPTIONS_MAX)
+		       : TCP_OPTIONS_MAX;
+}
+
 static void start(struct balancer_worker *w, uint32_t slot, const struct packet *p,
 		  const struct handshake *hs, const struct tcp_options *o, uint64_t now_ms)
 {
@@ -352,7 +348,7 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct packet 
 	h->tsecr = o->tsecr;
 	memset(h->tried, 0, sizeof(h->tried));
 	hold_init(&h->hold, t->streams + (size_t)slot * t->request_bytes, t->request_bytes,
-		  hs->isn_c + 1, hs->mss_balancer);
+		  hs->isn_c + 1, merged_most(hs));
 }
 
 void handover_begin(struct balancer_worker *w, struct packet *p, const struct queue_packet *qp,
@@ -372,14 +368,16 @@ void handover_begin(struct balancer_worker *w, struct packet *p, const struct qu
 		return;
 	}
 	if (steer_full(&w->steer)) {
-		log_warning_limited(&flows_limit, now_ms, "limits.flows are steered: new connections "
+		log_warning_limited(&flows_limit, now_ms,
+				    "limits.flows are steered: new connections "
 				    "are reset");
 		refuse(w, p, qp, COUNTER_FLOWS_REFUSED);
 		return;
 	}
 	slot = slots_take(&w->handovers.slots);
 	if (slot == SLOT_NONE) {
-		log_warning_limited(&requests_limit, now_ms, "limits.requests are held: new "
+		log_warning_limited(&requests_limit, now_ms,
+				    "limits.requests are held: new "
 				    "connections are reset");
 		refuse(w, p, qp, COUNTER_REQUESTS_REFUSED);
 		return;
@@ -400,7 +398,10 @@ void handover_packet(struct balancer_worker *w, uint32_t slot, struct packet *p,
 	struct handover *h = &w->handovers.handovers[slot];
 
 	if (p->flags & TCP_RST) {
-		handover_abandon(w, slot);
+		/* Whether it is the client's own is the kernel's to say; ours is not to be fooled.
+		 */
+		if (p->seq - h->hold.first <= hold_end(&h->hold) - h->hold.first)
+			handover_abandon(w, slot);
 		queue_accept(w->worker.queue, qp->queue, qp->id);
 		return;
 	}
@@ -436,7 +437,7 @@ static void release_held(struct balancer_worker *w, uint32_t slot, uint64_t now_
 		struct packet p;
 
 		if (!len || packet_parse(&p, w->handovers.scratch, len) != PACKET_OK ||
-		    !steer_packet(&w->steer, flow, &p, now_ms)) {
+		    steer_packet(&w->steer, flow, &p, now_ms) != STEER_FORWARD) {
 			queue_drop(w->worker.queue, held->queue, held->id);
 			continue;
 		}

@@ -27,7 +27,8 @@
  *			the order of their data, the kernel's socket is closed without a sound
  *   reset		no backend left, no room, or the service wants it so: the client gets a RST
  *			at once, the held packets are dropped
- *   abandoned		the client sent RST, or began anew from the same port
+ *   abandoned		the client sent RST (one that begins anew from the same port does, when
+ *			the kernel challenges its SYN: RFC 5961, 4)
  *
  * Nothing the client sent is acknowledged before ACCEPTED, so until then every backend is possible,
  * and a lost packet is only late. A client may be stopped by its congestion window before its
@@ -62,9 +63,6 @@ void handover_clean(struct handover_table *t);
 
 /** handover_find() - the handover of @tuple (client to VIP), or SLOT_NONE */
 uint32_t handover_find(const struct handover_table *t, const struct tuple *tuple);
-
-/** handover_isn() - isn_c of a handover */
-uint32_t handover_isn(const struct handover_table *t, uint32_t slot);
 
 /**
  * handover_begin() - the first data of a connection; the packet gets its verdict, now or later

@@ -137,16 +137,19 @@ void listener_accept(struct listener *l, bool (*handed_over)(void *context, cons
 		socklen_t len;
 		int fd;
 
-		while (len = sizeof(ss), fd = accept4(l->fds[i], (struct sockaddr *)&ss, &len,
-						      SOCK_NONBLOCK | SOCK_CLOEXEC),
+		while (len = sizeof(ss),
+		       fd = accept4(l->fds[i], (struct sockaddr *)&ss, &len,
+				    SOCK_NONBLOCK | SOCK_CLOEXEC),
 		       fd >= 0) {
 			counters_add(l->counters, COUNTER_SOCKETS_ACCEPTED, 1);
 			if (addr_from_sockaddr(&client, &ss)) {
 				close(fd);
 				continue;
 			}
-			tuple = (struct tuple){ .src = client.addr, .dst = l->vips[i].addr,
-						.sport = client.port, .dport = l->vips[i].port };
+			tuple = (struct tuple){ .src = client.addr,
+						.dst = l->vips[i].addr,
+						.sport = client.port,
+						.dport = l->vips[i].port };
 			if (handed_over(context, &tuple))
 				close(fd);
 			else
@@ -231,12 +234,22 @@ void listener_close_silent(struct listener *l, const struct tuple *tuple)
 		close(release(l, slot));
 }
 
-void listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms)
+bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms)
 {
 	uint32_t slot = index_find(&l->index, tuple);
 
 	if (slot != SLOT_NONE)
 		expiry_set(&l->expiry, slot, LEAVING, now_ms);
+	return slot != SLOT_NONE;
+}
+
+static bool still_there(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	       info.tcpi_state == TCP_ESTABLISHED;
 }
 
 void listener_expire(struct listener *l, bool (*busy)(void *context, const struct tuple *),
@@ -246,7 +259,8 @@ void listener_expire(struct listener *l, bool (*busy)(void *context, const struc
 
 	for (unsigned int class = 0; class < CLASSES; class ++) {
 		while ((slot = expiry_next(&l->expiry, class, now_ms)) != SLOT_NONE) {
-			if (busy(context, &l->index.keys[slot])) {
+			if (busy(context, &l->index.keys[slot]) ||
+			    (class == LEAVING && still_there(l->accepted[slot].fd))) {
 				expiry_set(&l->expiry, slot, WAITING, now_ms);
 				continue;
 			}

@@ -27,8 +27,8 @@
  * TCP_REPAIR_QUEUE = TCP_SEND_QUEUE inherited, TCP_QUEUE_SEQ reads isn_b + 1 at once.
  *
  * Each worker has a listening socket of its own for each service. A BPF program in the
- * SO_REUSEPORT group computes the hash of the ruleset, so that the kernel puts a connection into the
- * backlog of the worker that sees its packets.
+ * SO_REUSEPORT group computes the hash of the ruleset, so that the kernel puts a connection into
+ * the backlog of the worker that sees its packets.
  */
 
 struct accepted;
@@ -73,8 +73,12 @@ bool listener_handshake(const struct listener *l, const struct tuple *tuple,
 
 /** listener_close_silent() - the connection lives elsewhere now */
 void listener_close_silent(struct listener *l, const struct tuple *tuple);
-/** listener_close_soon() - the client left without a request: close when the kernel knows it too */
-void listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms);
+/**
+ * listener_close_soon() - the client seems to have left without a request
+ * Closed when the kernel thinks so too, which has seen whether FIN or RST had the right number.
+ * Returns false if there is no such socket.
+ */
+bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms);
 
 /**
  * listener_expire() - close what was silent for too long

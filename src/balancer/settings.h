@@ -15,47 +15,47 @@ enum handshake_source { HANDSHAKE_SNOOP, HANDSHAKE_SOCKET };
 enum service_fallback { FALLBACK_SOURCE, FALLBACK_RESET };
 
 struct backend_settings {
-	char name[NAME_LEN_MAX + 1];	/* letters, digits, '-', '_', '.'; unique in its pool */
-	struct addr address;		/* the bridge; IPv4 */
-	int weight;			/* 1..1000, default 100 */
+	char name[NAME_LEN_MAX + 1]; /* letters, digits, '-', '_', '.'; unique in its pool */
+	struct addr address;	     /* the bridge; IPv4 */
+	int weight;		     /* 1..1000, default 100 */
 };
 
 struct pool_settings {
-	char name[NAME_LEN_MAX + 1];	/* unique */
+	char name[NAME_LEN_MAX + 1];	   /* unique */
 	struct backend_settings *backends; /* at least one */
 	size_t backend_count;
 };
 
 struct service_settings {
-	char name[NAME_LEN_MAX + 1];	/* unique */
-	struct addr address;		/* the VIP; IPv4 */
-	int port;			/* 1..65535, default 80; (address, port) unique */
-	int index;			/* 1..63; one per address: equal addresses, equal index, and back */
-	int protocol;			/* "http", the only value so far */
-	int key;			/* "path", the only value so far */
-	int fallback;			/* enum service_fallback: "source" (default) or "reset" */
-	char pool[NAME_LEN_MAX + 1];	/* must exist */
-	size_t pool_number;		/* into pools[], resolved by the check */
+	char name[NAME_LEN_MAX + 1]; /* unique */
+	struct addr address;	     /* the VIP; IPv4 */
+	int port;		     /* 1..65535, default 80; (address, port) unique */
+	int index;    /* 1..63; one per address: equal addresses, equal index, and back */
+	int protocol; /* "http", the only value so far */
+	int key;      /* "path", the only value so far */
+	int fallback; /* enum service_fallback: "source" (default) or "reset" */
+	char pool[NAME_LEN_MAX + 1]; /* must exist */
+	size_t pool_number;	     /* into pools[], resolved by the check */
 };
 
 struct balancer_settings {
-	int threads;			/* 1..4, default 1 */
-	int log_level;			/* enum log_level: "error", "warning", "info" (default), "debug" */
-	char key_file[256];		/* default "/etc/l3dsr/handoff.key" */
-	struct addr answer_address;	/* where bridges answer; default 192.168.33.10 */
-	int answer_port;		/* 1..65532, default 6303; thread i listens on answer_port + i */
-	int handshake;			/* enum handshake_source: "snoop" (default) or "socket" */
-	struct {			/* group `limits` */
-		int handshakes;		/* snooped, oldest go first; default 65536; 1..16777216 */
-		int requests;		/* held at once; default 8192; 1..1048576 */
-		int request_bytes;	/* of one held request; default 16384; 1024..65535 */
-		int flows;		/* steered; default 262144; 1..16777216 */
-		int queue_length;	/* packets waiting for the daemon; default 65535; 1..1048576 */
+	int threads;	    /* 1..4, default 1 */
+	int log_level;	    /* enum log_level: "error", "warning", "info" (default), "debug" */
+	char key_file[256]; /* default "/etc/l3dsr/handoff.key" */
+	struct addr answer_address; /* where bridges answer; default 192.168.33.10 */
+	int answer_port;	   /* 1..65532, default 6303; thread i listens on answer_port + i */
+	int handshake;		   /* enum handshake_source: "snoop" (default) or "socket" */
+	struct {		   /* group `limits` */
+		int handshakes;	   /* snooped, oldest go first; default 65536; 1..16777216 */
+		int requests;	   /* held at once; default 8192; 1..1048576 */
+		int request_bytes; /* of one held request; default 16384; 1024..65535 */
+		int flows;	   /* steered; default 262144; 1..16777216 */
+		int queue_length;  /* packets waiting for the daemon; default 65535; 1..1048576 */
 	} limits;
-	struct {			/* group `timeouts` */
-		int request_ms;		/* until the request is known; default 10000; 100..3600000 */
-		int idle_s;		/* steered without a packet of the client; default 300; 1..86400 */
-		int closing_s;		/* after FIN or RST of the client; default 60; 1..3600 */
+	struct {		/* group `timeouts` */
+		int request_ms; /* until the request is known; default 10000; 100..3600000 */
+		int idle_s;	/* steered without a packet of the client; default 300; 1..86400 */
+		int closing_s;	/* after FIN or RST of the client; default 60; 1..3600 */
 	} timeouts;
 	struct pool_settings *pools;
 	size_t pool_count;
@@ -70,7 +70,8 @@ struct balancer_settings {
  */
 struct balancer_settings *balancer_settings_load(const char *path, FILE *errors);
 void balancer_settings_free(struct balancer_settings *settings);
-/** balancer_settings_print() - the canonical form: every setting, defaults too; parses to the same */
+/** balancer_settings_print() - the canonical form: every setting, defaults too; parses to the same
+ */
 void balancer_settings_print(const struct balancer_settings *settings, FILE *out);
 
 #endif

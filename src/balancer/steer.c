@@ -3,17 +3,20 @@
 #include "steer.h"
 
 #include <errno.h>
+#include <sodium.h>
 #include <stdlib.h>
 
 #include "lib/rewrite.h"
+
+#define ASKS_MOST 3
 
 enum { ACTIVE, CLOSING, CLASSES };
 
 struct flow {
 	struct addr bridge;
 	uint8_t index;
-	bool syn_seen; /* a SYN with @syn_seq came on the active flow */
-	uint32_t syn_seq;
+	uint8_t asks; /* that are not answered */
+	uint32_t serial;
 };
 
 int steer_init(struct steer *s, uint32_t capacity, uint64_t idle_ms, uint64_t closing_ms,
@@ -22,6 +25,7 @@ int steer_init(struct steer *s, uint32_t capacity, uint64_t idle_ms, uint64_t cl
 	const uint64_t lifetime_ms[CLASSES] = { [ACTIVE] = idle_ms, [CLOSING] = closing_ms };
 
 	s->counters = counters;
+	s->serial = randombytes_random(); /* ids of an earlier run are not ours */
 	s->flows = calloc(capacity, sizeof(*s->flows));
 	if (!s->flows || slots_init(&s->slots, capacity) || index_init(&s->index, capacity) ||
 	    expiry_init(&s->expiry, capacity, lifetime_ms, CLASSES))
@@ -47,7 +51,11 @@ void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *br
 {
 	uint32_t slot = slots_take(&s->slots);
 
-	s->flows[slot] = (struct flow){ .bridge = *bridge, .index = index };
+	s->flows[slot] = (struct flow){
+		.bridge = *bridge,
+		.index = index,
+		.serial = ++s->serial,
+	};
 	index_insert(&s->index, slot, tuple);
 	expiry_set(&s->expiry, slot, ACTIVE, now_ms);
 }
@@ -64,34 +72,59 @@ static void forget(struct steer *s, uint32_t slot)
 	slots_put(&s->slots, slot);
 }
 
-static bool begins_anew(struct steer *s, uint32_t slot, const struct packet *p)
+static enum steer_verdict on_syn(struct steer *s, uint32_t slot)
 {
 	struct flow *flow = &s->flows[slot];
-	bool again = flow->syn_seen && flow->syn_seq == p->seq;
 
-	flow->syn_seen = true;
-	flow->syn_seq = p->seq;
-	return again || expiry_class(&s->expiry, slot) == CLOSING;
+	if (expiry_class(&s->expiry, slot) == ACTIVE && flow->asks < ASKS_MOST) {
+		flow->asks++;
+		return STEER_ASK;
+	}
+	counters_add(s->counters, COUNTER_FLOWS_REUSED, 1);
+	forget(s, slot);
+	return STEER_NEW;
 }
 
-bool steer_packet(struct steer *s, uint32_t slot, struct packet *p, uint64_t now_ms)
+enum steer_verdict steer_packet(struct steer *s, uint32_t slot, struct packet *p, uint64_t now_ms)
 {
 	const struct flow *flow = &s->flows[slot];
 
-	if ((p->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
-		if (begins_anew(s, slot, p)) {
-			counters_add(s->counters, COUNTER_FLOWS_REUSED, 1);
-			forget(s, slot);
-			return false;
-		}
-	} else if (p->flags & (TCP_FIN | TCP_RST) && expiry_class(&s->expiry, slot) == ACTIVE) {
+	if ((p->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		return on_syn(s, slot);
+	if (p->flags & (TCP_FIN | TCP_RST) && expiry_class(&s->expiry, slot) == ACTIVE)
 		expiry_set(&s->expiry, slot, CLOSING, now_ms);
-	} else {
+	else
 		expiry_touch(&s->expiry, slot, now_ms);
-	}
 	rewrite_to_bridge(p, &flow->bridge, flow->index);
 	counters_add(s->counters, COUNTER_STEERED, 1);
-	return true;
+	return STEER_FORWARD;
+}
+
+const struct addr *steer_ask(const struct steer *s, uint32_t slot, uint64_t *id, uint8_t *index)
+{
+	const struct flow *flow = &s->flows[slot];
+
+	*id = (uint64_t)flow->serial << 32 | slot;
+	*index = flow->index;
+	return &flow->bridge;
+}
+
+void steer_answer(struct steer *s, const struct handoff_answer *answer)
+{
+	uint32_t slot = (uint32_t)answer->id;
+
+	/* A slot beyond @fresh was never taken; one that is free is in no class. */
+	if (slot >= s->slots.fresh || expiry_class(&s->expiry, slot) == EXPIRY_NONE ||
+	    s->flows[slot].serial != answer->id >> 32) {
+		counters_add(s->counters, COUNTER_ANSWERS_LATE, 1);
+		return;
+	}
+	if (answer->type == HANDOFF_ENDED) {
+		counters_add(s->counters, COUNTER_FLOWS_ENDED, 1);
+		forget(s, slot);
+	} else {
+		s->flows[slot].asks = 0;
+	}
 }
 
 void steer_expire(struct steer *s, uint64_t now_ms)

@@ -8,6 +8,7 @@
 
 #include "lib/counters.h"
 #include "lib/flow_table.h"
+#include "lib/handoff.h"
 #include "lib/packet.h"
 
 /*
@@ -22,9 +23,12 @@
  * flow says by itself where its packets go, so a changed configuration does not touch it.
  *
  * A SYN on a closing flow begins a new connection. A SYN on an active one may be the client's port
- * used again after a crash, or after an end that passed by us (the web server's answers do): it is
- * sent on, the web server's kernel challenges it (RFC 5961, 4), and the client's RST ends the flow.
- * When the same SYN comes once more, nobody answered it, and the flow is forgotten at once.
+ * used again after a crash, or after an end that passed by us (the web server's answers do); it may
+ * as well be forged by somebody who wants to end the flow. So the bridge is asked. If the
+ * connection lives there the bridge passes the SYN on, the web server's kernel challenges it (RFC
+ * 5961, 4), and only the client's own RST ends the flow. If it has ended, the flow is forgotten,
+ * and the client's next SYN begins anew. So it does when the bridge was asked ASKS_MOST times in
+ * vain.
  */
 
 struct flow;
@@ -34,6 +38,7 @@ struct steer {
 	struct index index;
 	struct expiry expiry;
 	struct flow *flows;
+	uint32_t serial; /* of the last flow: makes ids that are never used twice */
 	struct counters *counters;
 };
 
@@ -50,11 +55,19 @@ void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *br
 /** steer_find() - the flow of @tuple (client to VIP), or SLOT_NONE */
 uint32_t steer_find(const struct steer *s, const struct tuple *tuple);
 
-/**
- * steer_packet() - rewrite a packet of @flow for its bridge
- * Returns false, and forgets the flow, when the packet begins a new connection instead.
- */
-bool steer_packet(struct steer *s, uint32_t flow, struct packet *p, uint64_t now_ms);
+enum steer_verdict {
+	STEER_FORWARD, /* it was rewritten for its bridge */
+	STEER_NEW,     /* it begins a new connection: the flow is forgotten */
+	STEER_ASK,     /* a SYN: the bridge is to be asked, with steer_ask() */
+};
+
+/** steer_packet() - what a packet of @flow means, and where it goes */
+enum steer_verdict steer_packet(struct steer *s, uint32_t flow, struct packet *p, uint64_t now_ms);
+
+/** steer_ask() - whom to ask about @flow: its bridge, its index, and the id that names it */
+const struct addr *steer_ask(const struct steer *s, uint32_t flow, uint64_t *id, uint8_t *index);
+/** steer_answer() - a bridge has answered: ALIVE or ENDED */
+void steer_answer(struct steer *s, const struct handoff_answer *answer);
 
 void steer_expire(struct steer *s, uint64_t now_ms);
 /** steer_count() - flows now; may be read by another thread */

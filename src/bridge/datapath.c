@@ -115,10 +115,7 @@ static bool step_client(struct step *s)
 	}
 }
 
-/*
- * A connection that nobody knows: the client shall fail at once and not hang. Not so for a SYN: it
- * came on a flow that the balancer still holds; when it is repeated the balancer begins anew.
- */
+/* A connection that nobody knows: the client shall fail at once and not hang. */
 static bool step_unknown(struct step *s)
 {
 	struct packet_spec spec = {
@@ -147,8 +144,8 @@ static bool step_unknown(struct step *s)
 static void packet(void *context, struct queue_packet *qp, uint64_t now_ms)
 {
 	static bool (*const steps[])(struct step *) = {
-		step_parse,  step_server,  step_service, step_record, step_unknown_service,
-		step_client, step_unknown,
+		step_parse,	      step_server, step_service, step_record,
+		step_unknown_service, step_client, step_unknown,
 	};
 	struct step s = { .w = context, .qp = qp, .now_ms = now_ms };
 

@@ -28,6 +28,17 @@ static void send_answer(struct bridge_worker *w, const struct handoff_answer *an
 		counters_add(&w->counters, COUNTER_ANSWERS_FAILED, 1);
 }
 
+static void answer_asked(struct bridge_worker *w, const struct handoff_record *r, bool alive)
+{
+	const struct handoff_answer answer = {
+		.type = alive ? HANDOFF_ALIVE : HANDOFF_ENDED,
+		.id = r->id,
+	};
+
+	counters_add(&w->counters, alive ? COUNTER_ASKED_ALIVE : COUNTER_ASKED_ENDED, 1);
+	send_answer(w, &answer, &r->answer);
+}
+
 static void answer_accepted(struct bridge_worker *w, const struct splice_flow *f)
 {
 	const struct handoff_answer answer = {
@@ -56,8 +67,10 @@ static void answer_refused(struct bridge_worker *w, uint64_t id, const struct en
 static void reset_server(struct bridge_worker *w, const struct splice_flow *f, uint32_t seq)
 {
 	const struct packet_spec spec = {
-		.tuple = { .src = f->client.addr, .sport = f->server_side_port,
-			   .dst = f->server.addr, .dport = f->server.port },
+		.tuple = { .src = f->client.addr,
+			   .sport = f->server_side_port,
+			   .dst = f->server.addr,
+			   .dport = f->server.port },
 		.seq = seq,
 		.flags = TCP_RST,
 	};
@@ -77,7 +90,8 @@ static void pass_syn(struct bridge_worker *w, const struct splice_flow *f, struc
 	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len, 0);
 }
 
-static void remember(struct splice_flow *f, const struct handoff_record *r, const struct packet *syn)
+static void remember(struct splice_flow *f, const struct handoff_record *r,
+		     const struct packet *syn)
 {
 	struct tcp_options o;
 	size_t len;
@@ -140,11 +154,30 @@ static void abort_offer(struct bridge_worker *w, const struct handoff_record *r,
 {
 	counters_add(&w->counters, COUNTER_ABORTS, 1);
 	if (slot != SLOT_NONE && w->splices.flows[slot].id == r->id) {
-		/* The client's request was never released: the web server still expects its first. */
+		/* The client's request was never released: the web server still expects its first.
+		 */
 		reset_server(w, &w->splices.flows[slot], w->splices.flows[slot].isn_c + 1);
 		splice_set_state(&w->splices, slot, SPLICE_DEAD, now_ms);
 	}
 	queue_drop(w->worker.queue, qp->queue, qp->id);
+}
+
+/* A SYN on a flow that the balancer steers here; see the theory of operation in balancer/steer.h.
+ */
+static void asked(struct bridge_worker *w, const struct handoff_record *r, uint32_t slot,
+		  struct packet *p, const struct queue_packet *qp, uint64_t now_ms)
+{
+	bool alive = slot != SLOT_NONE && splice_state(&w->splices, slot) == SPLICE_SPLICED;
+
+	answer_asked(w, r, alive);
+	if (!alive) {
+		queue_drop(w->worker.queue, qp->queue, qp->id);
+		return;
+	}
+	packet_truncate(p, 0);
+	packet_checksum_fill(p);
+	splice_to_server(&w->splices, slot, p, now_ms);
+	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len, 0);
 }
 
 void open_record(struct bridge_worker *w, struct packet *p, const struct queue_packet *qp,
@@ -160,6 +193,11 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
 	enum handoff_fault fault;
 	uint32_t slot;
 
+	/* It goes on with a new checksum, and the MAC does not cover its options. */
+	if (p->checksum == CHECKSUM_UNVERIFIED && !packet_tcp_checksum_ok(p)) {
+		drop(w, qp, COUNTER_DROP_CHECKSUM);
+		return;
+	}
 	fault = handoff_record_decode(&r, &carrier, &w->bridge->keys, p->data + p->payload,
 				      packet_payload_len(p));
 	if (fault != HANDOFF_OK) {
@@ -180,6 +218,10 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
 	slot = splice_find_client(&w->splices, &p->tuple);
 	if (r.type == HANDOFF_ABORT) {
 		abort_offer(w, &r, slot, qp, now_ms);
+		return;
+	}
+	if (r.type == HANDOFF_ASK) {
+		asked(w, &r, slot, p, qp, now_ms);
 		return;
 	}
 	if (slot != SLOT_NONE && w->splices.flows[slot].id == r.id) {

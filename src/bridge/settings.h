@@ -12,27 +12,27 @@
 #define NAME_LEN_MAX 63
 
 struct service_settings {
-	char name[NAME_LEN_MAX + 1];	/* unique */
-	int index;			/* 1..63; one per VIP and back */
-	struct addr vip;		/* IPv4 */
-	int port;			/* of the VIP; default 80; (vip, port) unique */
-	struct addr server;		/* the web server; IPv4, not the VIP, not the bridge address */
-	int server_port;		/* default 80 */
+	char name[NAME_LEN_MAX + 1]; /* unique */
+	int index;		     /* 1..63; one per VIP and back */
+	struct addr vip;	     /* IPv4 */
+	int port;		     /* of the VIP; default 80; (vip, port) unique */
+	struct addr server;	     /* the web server; IPv4, not the VIP, not the bridge address */
+	int server_port;	     /* default 80 */
 };
 
 struct bridge_settings {
-	int threads;			/* 1..4, default 1 */
-	int log_level;			/* enum log_level */
-	char key_file[256];		/* default "/etc/l3dsr/handoff.key" */
-	struct addr address;		/* the bridge's own; default 192.168.33.20 */
-	struct {			/* group `limits` */
-		int flows;		/* default 262144; 1..16777216 */
-		int queue_length;	/* default 65535; 1..1048576 */
+	int threads;		  /* 1..4, default 1 */
+	int log_level;		  /* enum log_level */
+	char key_file[256];	  /* default "/etc/l3dsr/handoff.key" */
+	struct addr address;	  /* the bridge's own; default 192.168.33.20 */
+	struct {		  /* group `limits` */
+		int flows;	  /* default 262144; 1..16777216 */
+		int queue_length; /* default 65535; 1..1048576 */
 	} limits;
-	struct {			/* group `timeouts` */
-		int open_ms;		/* for the web server's SYN-ACK; default 3000; 100..60000 */
-		int idle_s;		/* default 300; 1..86400 */
-		int closing_s;		/* after both FINs, or a RST; default 60; 1..3600 */
+	struct {	       /* group `timeouts` */
+		int open_ms;   /* for the web server's SYN-ACK; default 3000; 100..60000 */
+		int idle_s;    /* default 300; 1..86400 */
+		int closing_s; /* after both FINs, or a RST; default 60; 1..3600 */
 	} timeouts;
 	struct service_settings *services;
 	size_t service_count;

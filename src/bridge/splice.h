@@ -61,8 +61,9 @@ struct splice_table {
 };
 
 /** splice_init() - for @capacity connections, on worker @worker of @workers; 0 or -ENOMEM */
-int splice_init(struct splice_table *t, uint32_t capacity, const uint64_t lifetime_ms[SPLICE_STATES],
-		unsigned int worker, unsigned int workers, struct counters *counters);
+int splice_init(struct splice_table *t, uint32_t capacity,
+		const uint64_t lifetime_ms[SPLICE_STATES], unsigned int worker,
+		unsigned int workers, struct counters *counters);
 void splice_clean(struct splice_table *t);
 
 /** splice_find_client() - by a packet of the client (destination: the VIP), or SLOT_NONE */
@@ -89,11 +90,13 @@ void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state s
 bool splice_established(struct splice_table *t, uint32_t slot, const struct packet *syn_ack,
 			uint64_t now_ms);
 
-/** splice_to_server(), splice_to_client() - translate a packet of a SPLICED or CLOSING connection */
+/** splice_to_server(), splice_to_client() - translate a packet of a SPLICED or CLOSING connection
+ */
 void splice_to_server(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);
 void splice_to_client(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);
 
-/** splice_expired() - a connection that was OPENING for too long, or SLOT_NONE; others are removed */
+/** splice_expired() - a connection that was OPENING for too long, or SLOT_NONE; others are removed
+ */
 uint32_t splice_expired(struct splice_table *t, uint64_t now_ms);
 /** splice_count() - connections now; may be read by another thread */
 uint32_t splice_count(const struct splice_table *t);

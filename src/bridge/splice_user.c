@@ -13,8 +13,9 @@
 
 enum { FIN_CLIENT = 1, FIN_SERVER = 2, FIN_BOTH = 3 };
 
-int splice_init(struct splice_table *t, uint32_t capacity, const uint64_t lifetime_ms[SPLICE_STATES],
-		unsigned int worker, unsigned int workers, struct counters *counters)
+int splice_init(struct splice_table *t, uint32_t capacity,
+		const uint64_t lifetime_ms[SPLICE_STATES], unsigned int worker,
+		unsigned int workers, struct counters *counters)
 {
 	t->counters = counters;
 	t->worker = worker;
@@ -56,8 +57,9 @@ static bool choose_port(const struct splice_table *t, struct tuple *from_server)
 
 	for (unsigned int i = 0; i < PORT_TRIES; i++) {
 		if (from_server->dport >= PORT_FIRST || from_server->dport == own) {
-			bool ours = queue_hash(&from_server->dst, from_server->dport) %
-					    t->workers == t->worker;
+			bool ours =
+				queue_hash(&from_server->dst, from_server->dport) % t->workers ==
+				t->worker;
 
 			if ((ours || from_server->dport == own) &&
 			    index_find(&t->from_server, from_server) == SLOT_NONE)
@@ -72,10 +74,13 @@ static bool choose_port(const struct splice_table *t, struct tuple *from_server)
 uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
 		     const struct endpoint *vip, const struct endpoint *server, uint64_t now_ms)
 {
-	const struct tuple from_client = { .src = client->addr, .sport = client->port,
-					   .dst = vip->addr, .dport = vip->port };
-	struct tuple from_server = { .src = server->addr, .sport = server->port,
-				     .dst = client->addr, .dport = client->port };
+	const struct tuple from_client = {
+		.src = client->addr, .sport = client->port, .dst = vip->addr, .dport = vip->port
+	};
+	struct tuple from_server = { .src = server->addr,
+				     .sport = server->port,
+				     .dst = client->addr,
+				     .dport = client->port };
 	uint32_t slot;
 
 	if (!choose_port(t, &from_server))

@@ -44,8 +44,8 @@ struct tuple {
 
 _Static_assert(sizeof(struct tuple) == 38, "tuples are hashed as bytes, so without padding");
 
-#define ADDR_STRLEN	46			/* as INET6_ADDRSTRLEN */
-#define ENDPOINT_STRLEN (ADDR_STRLEN + 8)	/* "[" "]:65535" */
+#define ADDR_STRLEN	46		  /* as INET6_ADDRSTRLEN */
+#define ENDPOINT_STRLEN (ADDR_STRLEN + 8) /* "[" "]:65535" */
 
 /** addr_from_bytes() - @bytes points to 4 (family 4) or 16 bytes (family 6) in network order */
 struct addr addr_from_bytes(unsigned int family, const void *bytes);

@@ -30,8 +30,10 @@ enum counter_scope counter_scope(enum counter which)
 enum counter counter_of_packet_fault(enum packet_fault fault)
 {
 	static const enum counter counter[PACKET_FAULTS] = {
-		[PACKET_TRUNCATED] = COUNTER_DROP_TRUNCATED, [PACKET_BAD_IP] = COUNTER_DROP_BAD_IP,
-		[PACKET_FRAGMENT] = COUNTER_DROP_FRAGMENT,   [PACKET_NOT_TCP] = COUNTER_DROP_NOT_TCP,
+		[PACKET_TRUNCATED] = COUNTER_DROP_TRUNCATED,
+		[PACKET_BAD_IP] = COUNTER_DROP_BAD_IP,
+		[PACKET_FRAGMENT] = COUNTER_DROP_FRAGMENT,
+		[PACKET_NOT_TCP] = COUNTER_DROP_NOT_TCP,
 		[PACKET_BAD_TCP] = COUNTER_DROP_BAD_TCP,
 	};
 

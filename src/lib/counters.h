@@ -63,6 +63,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(FLOWS_ENDED, flows_ended, BALANCER, "steered connections forgotten after their end")      \
 	X(FLOWS_IDLE, flows_idle, BALANCER, "steered connections forgotten after timeouts.idle_s")  \
 	X(FLOWS_REUSED, flows_reused, BALANCER, "steered connections whose port was used again")    \
+	X(DROP_ASKED, drop_asked, BALANCER, "dropped: a SYN on a steered connection, whose bridge was asked about it") \
 	X(STEERED, steered, BALANCER, "packets steered to a bridge")                                \
 	X(DROP_SILENCED, drop_silenced, BALANCER, "dropped: what this kernel had to say on a steered connection") \
 	/* bridge */                                                                               \
@@ -71,6 +72,8 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(OPENS_REPLACED, opens_replaced, BRIDGE, "connections replaced by a newer one of the same client port") \
 	X(OPENS_REFUSED, opens_refused, BRIDGE, "offers refused")                                   \
 	X(ABORTS, aborts, BRIDGE, "offers taken back by a balancer")                                \
+	X(ASKED_ALIVE, asked_alive, BRIDGE, "SYNs on connections that are alive, passed on for the web server to challenge") \
+	X(ASKED_ENDED, asked_ended, BRIDGE, "SYNs on connections that have ended, as the balancer was told") \
 	X(SPLICED, spliced, BRIDGE, "connections spliced to the web server")                        \
 	X(PORT_CHANGED, port_changed, BRIDGE, "connections opened from another port because the client's own was taken") \
 	X(SERVER_RESET_OLD, server_reset_old, BRIDGE, "connections of the web server reset because their client began anew") \
@@ -84,7 +87,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(DROP_UNKNOWN_INDEX, drop_unknown_index, BRIDGE, "dropped: no service has this index, address and port") \
 	X(DROP_UNKNOWN, drop_unknown, BRIDGE, "dropped: a reset of a connection nobody knows")      \
 	X(DROP_EARLY, drop_early, BRIDGE, "dropped: data of a connection the web server has not taken yet") \
-	X(DROP_NO_RECORD, drop_no_record, BRIDGE, "dropped: a SYN without a handoff record")        \
+	X(DROP_NO_RECORD, drop_no_record, BRIDGE, "dropped: a SYN without a handoff record, which no balancer sends")        \
 	X(DROP_REPEATED, drop_repeated, BRIDGE, "dropped: an offer that was answered already")      \
 	X(DROP_FULL, drop_full, BRIDGE, "dropped: limits.flows are spliced")                        \
 	X(ANSWERS_FAILED, answers_failed, BRIDGE, "answers to balancers that could not be sent") \
@@ -102,7 +105,7 @@ enum counter {
 #define COUNTER_ID(id, name, scope, sentence) COUNTER_##id,
 	COUNTERS(COUNTER_ID)
 #undef COUNTER_ID
-	COUNTER_COUNT
+		COUNTER_COUNT
 };
 
 /** struct counters - of one thread, which alone writes them; others may read at any time */

@@ -20,10 +20,10 @@
  * struct index	 tuple -> slot. SipHash with a random key (libsodium's shorthash), because clients
  *		 choose addresses and ports; chains through an array of next slots.
  * struct expiry classes of equal lifetime. Each class is a list in the order of its deadlines, so
- *		 only heads need a look. A packet that refreshes a flow does not move it in the list:
- *		 it writes one time stamp, and the head is put to the end when its time comes and the
- *		 stamp turns out to be newer. So a flow that was never refreshed goes on time; one
- *		 that was refreshed is never taken early, and late by less than one lifetime.
+ *		 only heads need a look. A packet that refreshes a flow does not move it in the
+ *list: it writes one time stamp, and the head is put to the end when its time comes and the stamp
+ *turns out to be newer. So a flow that was never refreshed goes on time; one that was refreshed is
+ *never taken early, and late by less than one lifetime.
  *
  * Not handled: sharing between threads. Each worker has tables of its own.
  */
@@ -43,8 +43,8 @@ uint32_t slots_take(struct slots *s);
 void slots_put(struct slots *s, uint32_t slot);
 
 struct index {
-	struct tuple *keys;	/* by slot */
-	uint32_t *next;		/* by slot: chain of a bucket */
+	struct tuple *keys; /* by slot */
+	uint32_t *next;	    /* by slot: chain of a bucket */
 	uint32_t *buckets;
 	uint32_t mask, count;
 	uint8_t secret[16];
@@ -65,9 +65,9 @@ void index_remove(struct index *ix, uint32_t slot);
 
 struct expiry_link {
 	uint32_t prev, next;
-	uint64_t deadline_ms;	/* place in the list */
-	uint64_t touched_ms;	/* last sign of life */
-	uint8_t list;		/* class + 1; 0: in no list */
+	uint64_t deadline_ms; /* place in the list */
+	uint64_t touched_ms;  /* last sign of life */
+	uint8_t list;	      /* class + 1; 0: in no list */
 };
 
 struct expiry {
@@ -79,9 +79,11 @@ struct expiry {
 };
 
 /** expiry_init() - @lifetime_ms gives the lifetimes of the first @classes classes; 0 or -ENOMEM */
-int expiry_init(struct expiry *e, uint32_t capacity, const uint64_t *lifetime_ms, unsigned int classes);
+int expiry_init(struct expiry *e, uint32_t capacity, const uint64_t *lifetime_ms,
+		unsigned int classes);
 void expiry_clean(struct expiry *e);
-/** expiry_set() - put @slot into @class, out of the one it was in; its lifetime begins at @now_ms */
+/** expiry_set() - put @slot into @class, out of the one it was in; its lifetime begins at @now_ms
+ */
 void expiry_set(struct expiry *e, uint32_t slot, unsigned int class, uint64_t now_ms);
 /** expiry_touch() - a sign of life: the lifetime begins again */
 static inline void expiry_touch(struct expiry *e, uint32_t slot, uint64_t now_ms)
@@ -100,7 +102,8 @@ void expiry_remove(struct expiry *e, uint32_t slot);
  * The slot is taken out of its class. Call until it returns SLOT_NONE.
  */
 uint32_t expiry_next(struct expiry *e, unsigned int class, uint64_t now_ms);
-/** expiry_oldest() - the slot of @class whose deadline is the nearest, or SLOT_NONE; left in place */
+/** expiry_oldest() - the slot of @class whose deadline is the nearest, or SLOT_NONE; left in place
+ */
 uint32_t expiry_oldest(const struct expiry *e, unsigned int class);
 
 #endif

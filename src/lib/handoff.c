@@ -87,9 +87,9 @@ static const struct handoff_key *find_key(const struct handoff_keys *keys, uint1
 	return NULL;
 }
 
-/* All that can be said of a message before its fields are read. */
-static enum handoff_fault check(const uint8_t *buf, size_t len, size_t expected,
-				const uint8_t types[2], const struct handoff_carrier *carrier,
+/* All that can be said of a message before its fields are read; @types is a set of bits. */
+static enum handoff_fault check(const uint8_t *buf, size_t len, size_t expected, unsigned int types,
+				const struct handoff_carrier *carrier,
 				const struct handoff_keys *keys)
 {
 	const struct handoff_key *key;
@@ -101,7 +101,7 @@ static enum handoff_fault check(const uint8_t *buf, size_t len, size_t expected,
 		return HANDOFF_FOREIGN;
 	if (buf[2] != HANDOFF_VERSION)
 		return HANDOFF_BAD_VERSION;
-	if (buf[3] != types[0] && buf[3] != types[1])
+	if (buf[3] > HANDOFF_ENDED || !(types & 1u << buf[3]))
 		return HANDOFF_BAD_TYPE;
 	if (len != expected || get_be16(buf + 6) != expected)
 		return HANDOFF_TRUNCATED;
@@ -145,7 +145,7 @@ enum handoff_fault handoff_record_decode(struct handoff_record *r,
 					 const struct handoff_keys *keys, const uint8_t *buf,
 					 size_t len)
 {
-	static const uint8_t types[2] = { HANDOFF_OPEN, HANDOFF_ABORT };
+	const unsigned int types = 1u << HANDOFF_OPEN | 1u << HANDOFF_ABORT | 1u << HANDOFF_ASK;
 	enum handoff_fault fault = check(buf, len, HANDOFF_RECORD_LEN, types, carrier, keys);
 
 	if (fault != HANDOFF_OK)
@@ -183,7 +183,8 @@ void handoff_answer_encode(const struct handoff_answer *a, const struct handoff_
 enum handoff_fault handoff_answer_decode(struct handoff_answer *a, const struct handoff_keys *keys,
 					 const uint8_t *buf, size_t len)
 {
-	static const uint8_t types[2] = { HANDOFF_ACCEPTED, HANDOFF_REFUSED };
+	const unsigned int types = 1u << HANDOFF_ACCEPTED | 1u << HANDOFF_REFUSED |
+				   1u << HANDOFF_ALIVE | 1u << HANDOFF_ENDED;
 	enum handoff_fault fault = check(buf, len, HANDOFF_ANSWER_LEN, types, NULL, keys);
 
 	if (fault != HANDOFF_OK)

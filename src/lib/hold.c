@@ -5,11 +5,11 @@
 #include <assert.h>
 #include <string.h>
 
-/* struct place - where the data of a packet belong in the stream, and which of its bytes those are
- */
+/* Where the data of a packet belong in the stream, which of its bytes those are, and its flags. */
 struct place {
 	uint32_t start, end;
 	const uint8_t *bytes;
+	uint8_t flags;
 };
 
 void hold_init(struct hold *h, uint8_t *stream, uint32_t capacity, uint32_t first, uint16_t mss)
@@ -18,22 +18,26 @@ void hold_init(struct hold *h, uint8_t *stream, uint32_t capacity, uint32_t firs
 	*h = (struct hold){ .stream = stream, .capacity = capacity, .first = first, .mss = mss };
 }
 
-/* Cut what lies before the stream off; false if the packet reaches beyond the bounds. */
+/* Cut off what lies before and behind the stream; false if nothing is left. */
 static bool find_place(const struct hold *h, const struct packet *p, struct place *place)
 {
 	int64_t start = (int32_t)(p->seq - h->first);
 	int64_t end = start + (int64_t)packet_payload_len(p);
-	bool fin = p->flags & TCP_FIN;
 
+	place->flags = p->flags;
 	place->bytes = p->data + p->payload;
+	if (start > h->capacity || (start == h->capacity && end > start))
+		return false;
 	if (start < 0) {
-		if (end + fin <= 0)
+		if (end + !!(p->flags & TCP_FIN) <= 0)
 			return false;
 		place->bytes += -start;
 		start = 0;
 	}
-	if (end > h->capacity)
-		return false;
+	if (end > h->capacity) {
+		place->flags &= (uint8_t) ~(TCP_FIN | TCP_PSH);
+		end = h->capacity;
+	}
 	place->start = (uint32_t)start;
 	place->end = (uint32_t)end;
 	return true;
@@ -141,7 +145,7 @@ static bool extend(struct hold *h, unsigned int n, uint32_t end, bool try)
 }
 
 /* All places are taken: give the data to the packet that they continue. */
-static enum hold_result merge(struct hold *h, const struct packet *p, const struct place *place)
+static enum hold_result merge(struct hold *h, const struct place *place)
 {
 	unsigned int n = h->packets;
 	struct hold_packet *hp;
@@ -153,7 +157,7 @@ static enum hold_result merge(struct hold *h, const struct packet *p, const stru
 		return HOLD_FULL;
 	/* The packets behind this one are not overtaken, neither by its start nor by a FIN. */
 	if (n < h->packets &&
-	    (p->flags & TCP_FIN || place->end > (uint32_t)h->packet[n].start + h->mss))
+	    (place->flags & TCP_FIN || place->end > (uint32_t)h->packet[n].start + h->mss))
 		return HOLD_FULL;
 	if (!extend(h, n - 1, place->end, true))
 		return HOLD_FULL;
@@ -162,7 +166,7 @@ static enum hold_result merge(struct hold *h, const struct packet *p, const stru
 	store_bytes(h, place);
 	extend(h, n - 1, place->end, false);
 	hp = &h->packet[n - 1];
-	hp->headers[hp->tcp + 13] |= p->flags & (TCP_FIN | TCP_PSH);
+	hp->headers[hp->tcp + 13] |= place->flags & (TCP_FIN | TCP_PSH);
 	return HOLD_MERGED;
 }
 
@@ -181,23 +185,27 @@ static enum hold_result keep(struct hold *h, const struct packet *p, const struc
 	hp->headers_len = (uint8_t)p->payload;
 	hp->tcp = (uint8_t)p->tcp;
 	memcpy(hp->headers, p->data, p->payload);
+	hp->headers[hp->tcp + 13] = place->flags;
 	return HOLD_NEW;
 }
 
 enum hold_result hold_add(struct hold *h, const struct packet *p, uint32_t id, uint16_t queue)
 {
-	bool fin = p->flags & TCP_FIN;
 	enum hold_result result;
 	struct place place;
+	bool fin;
 
-	if (!find_place(h, p, &place) || !fits_fin(h, &place, fin))
+	if (!find_place(h, p, &place))
+		return HOLD_OUTSIDE;
+	fin = place.flags & TCP_FIN;
+	if (!fits_fin(h, &place, fin))
 		return HOLD_OUTSIDE;
 	if (covered(h, &place) && (!fin || h->fin))
 		return HOLD_DUPLICATE;
 	if (h->packets < HOLD_PACKETS)
 		result = keep(h, p, &place, id, queue);
 	else
-		result = merge(h, p, &place);
+		result = merge(h, &place);
 	if (fin && result != HOLD_FULL) {
 		h->fin = true;
 		h->fin_at = (uint16_t)place.end;
@@ -213,6 +221,11 @@ size_t hold_ready(const struct hold *h)
 bool hold_complete(const struct hold *h)
 {
 	return h->fin && hold_ready(h) == h->fin_at;
+}
+
+uint32_t hold_end(const struct hold *h)
+{
+	return h->first + (h->spans ? h->span[h->spans - 1].end : 0u);
 }
 
 size_t hold_build(const struct hold *h, unsigned int n, uint8_t *buf, size_t size)

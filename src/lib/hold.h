@@ -36,12 +36,12 @@
 #define HOLD_HEADERS 128 /* bytes of IP and TCP headers kept of a packet */
 
 struct hold_packet {
-	uint32_t id;	 /* of the queue: the verdict that is owed */
+	uint32_t id; /* of the queue: the verdict that is owed */
 	uint16_t queue;
-	uint16_t start;	 /* place of its data in the stream */
-	uint16_t len;	 /* bytes of data */
+	uint16_t start; /* place of its data in the stream */
+	uint16_t len;	/* bytes of data */
 	uint8_t headers_len;
-	uint8_t tcp;	 /* offset of the TCP header */
+	uint8_t tcp; /* offset of the TCP header */
 	uint8_t headers[HOLD_HEADERS];
 };
 
@@ -56,11 +56,11 @@ struct hold {
 	uint32_t first;
 	uint16_t mss;
 	uint8_t packets, spans;
-	bool fin;		/* a FIN was held: the stream ends at @fin_at */
+	bool fin; /* a FIN was held: the stream ends at @fin_at */
 	uint16_t fin_at;
 	struct {
 		uint16_t start, end;
-	} span[HOLD_SPANS];	/* sorted, disjoint, not touching */
+	} span[HOLD_SPANS];			 /* sorted, disjoint, not touching */
 	struct hold_packet packet[HOLD_PACKETS]; /* sorted by @start, FIN last */
 };
 
@@ -78,8 +78,9 @@ void hold_init(struct hold *h, uint8_t *stream, uint32_t capacity, uint32_t firs
 /**
  * hold_add() - store a packet that has data or FIN
  * @id, @queue: whom the verdict is owed to, if HOLD_NEW is returned
- * A packet that begins before the stream (a keepalive probe with one old byte) is cut to its part
- * inside when it brings new bytes.
+ * A packet that begins before the stream (a keepalive probe with one old byte), or reaches beyond
+ * the buffer (a large upload whose packets were merged on reception), is cut to its part inside
+ * when that brings new bytes; the client repeats the rest.
  */
 enum hold_result hold_add(struct hold *h, const struct packet *p, uint32_t id, uint16_t queue);
 
@@ -88,6 +89,9 @@ size_t hold_ready(const struct hold *h);
 
 /** hold_complete() - the client said FIN, and everything before it is there */
 bool hold_complete(const struct hold *h);
+
+/** hold_end() - the sequence number behind the last byte that was held */
+uint32_t hold_end(const struct hold *h);
 
 /**
  * hold_build() - put held packet @n (in stream order) together into @buf, checksums in full

@@ -194,7 +194,7 @@ void packet_checksum_adjust(struct packet *p, uint64_t before)
 	 * same value, so it cancels. csum_fold() gives complements: ~m is old, m' is ~new.
 	 */
 	memcpy(&check, field, sizeof(check));
-	sum = csum_unfold(check) + old + (uint16_t)~new;
+	sum = csum_unfold(check) + old + (uint16_t) ~new;
 	check = csum_fold(sum);
 	memcpy(field, &check, sizeof(check));
 }
@@ -236,6 +236,12 @@ void packet_set_window(struct packet *p, uint16_t window)
 {
 	put_be16(p->data + p->tcp + TH_WINDOW, window);
 	p->window = window;
+}
+
+void packet_set_flags(struct packet *p, uint8_t flags)
+{
+	p->data[p->tcp + TH_FLAGS] = flags;
+	p->flags = flags;
 }
 
 void packet_set_dscp(struct packet *p, uint8_t dscp)

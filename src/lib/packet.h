@@ -23,19 +23,19 @@ enum tcp_flag {
 /** enum packet_fault - why a packet is no TCP packet we can work with; each is a counter */
 enum packet_fault {
 	PACKET_OK = 0,
-	PACKET_TRUNCATED,	/* shorter than its own headers or total length say */
-	PACKET_BAD_IP,		/* version, header length or total length is impossible */
-	PACKET_FRAGMENT,	/* no first and only fragment: ports may be missing */
+	PACKET_TRUNCATED, /* shorter than its own headers or total length say */
+	PACKET_BAD_IP,	  /* version, header length or total length is impossible */
+	PACKET_FRAGMENT,  /* no first and only fragment: ports may be missing */
 	PACKET_NOT_TCP,
-	PACKET_BAD_TCP,		/* data offset outside of 20..60 or beyond the packet */
+	PACKET_BAD_TCP, /* data offset outside of 20..60 or beyond the packet */
 	PACKET_FAULTS,
 };
 
 /** enum packet_checksum - what is known of the TCP checksum (NFQA_SKB_INFO) */
 enum packet_checksum {
-	CHECKSUM_COMPLETE,	/* verified, or generated in full */
-	CHECKSUM_UNVERIFIED,	/* complete, but nobody has compared it with the data */
-	CHECKSUM_PARTIAL,	/* unfinished: only the pseudo header, the device would do the rest */
+	CHECKSUM_COMPLETE,   /* verified, or generated in full */
+	CHECKSUM_UNVERIFIED, /* complete, but nobody has compared it with the data */
+	CHECKSUM_PARTIAL,    /* unfinished: only the pseudo header, the device would do the rest */
 };
 
 /**
@@ -109,9 +109,11 @@ void packet_set_dst(struct packet *p, const struct addr *addr, uint16_t port);
 void packet_set_seq(struct packet *p, uint32_t seq);
 void packet_set_ack(struct packet *p, uint32_t ack);
 void packet_set_window(struct packet *p, uint16_t window);
+void packet_set_flags(struct packet *p, uint8_t flags);
 /** packet_set_dscp() - code point 0..63; the two ECN bits beside it stay as they are */
 void packet_set_dscp(struct packet *p, uint8_t dscp);
-/** packet_truncate() - cut the data to its first @payload_len bytes; lengths in the IP header too */
+/** packet_truncate() - cut the data to its first @payload_len bytes; lengths in the IP header too
+ */
 void packet_truncate(struct packet *p, size_t payload_len);
 
 /**

@@ -65,5 +65,5 @@ unsigned int queue_hash(const struct addr *client, uint16_t port)
 	}
 	a += get_le32(k);
 	b += get_le32(k + 4);
-	return (unsigned int)((uint64_t)final(a, b, c) * QUEUE_COUNT >> 32);
+	return (unsigned int)((uint64_t) final(a, b, c) * QUEUE_COUNT >> 32);
 }

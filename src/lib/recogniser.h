@@ -15,21 +15,21 @@ struct slice {
 
 /** struct request - what routing needs of a request; slices point into the recognised buffer */
 struct request {
-	struct slice host;	/* without port, [brackets] kept; empty if there is none */
-	struct slice path;	/* without query and fragment; begins with '/' but for "*" */
-	struct slice query;	/* behind '?', empty if there is none */
+	struct slice host;  /* without port, [brackets] kept; empty if there is none */
+	struct slice path;  /* without query and fragment; begins with '/' but for "*" */
+	struct slice query; /* behind '?', empty if there is none */
 };
 
 /** enum request_part - what the caller needs; a recogniser stops reading when it has that */
 enum request_part {
-	REQUEST_PATH = 1,	/* and query: both stand in the request line */
+	REQUEST_PATH = 1, /* and query: both stand in the request line */
 	REQUEST_HOST = 2,
 };
 
 enum recognised {
-	RECOGNISED_MORE,	/* nothing is wrong so far, but it is not complete */
-	RECOGNISED_REQUEST,	/* the wanted parts are in struct request */
-	RECOGNISED_NOT,		/* it never will be one: give up */
+	RECOGNISED_MORE,    /* nothing is wrong so far, but it is not complete */
+	RECOGNISED_REQUEST, /* the wanted parts are in struct request */
+	RECOGNISED_NOT,	    /* it never will be one: give up */
 };
 
 /**

@@ -84,5 +84,6 @@ void rewrite_to_bridge(struct packet *p, const struct addr *bridge, uint8_t inde
 void rewrite_strip_data(struct packet *p)
 {
 	packet_truncate(p, 0);
+	packet_set_flags(p, p->flags & (uint8_t) ~(TCP_FIN | TCP_PSH));
 	packet_checksum_fill(p);
 }

@@ -33,8 +33,8 @@
 
 /**
  * struct splice - the numbers between the two handshakes
- * @client_shift:	scale of the windows that the client sends; @client_shift_server: the scale by
- *			which the web server reads them. The server's own the other way round.
+ * @client_shift:	scale of the windows that the client sends; @client_shift_server: the scale
+ *by which the web server reads them. The server's own the other way round.
  * @timestamps:		both sides use them; without, a timestamp option is left alone
  */
 struct splice {
@@ -57,7 +57,8 @@ uint16_t splice_rescale(uint16_t window, unsigned int from, unsigned int to);
 void rewrite_to_server(struct packet *p, const struct splice *s, uint16_t client_port,
 		       const struct endpoint *server);
 
-/** rewrite_to_client() - the web server's packet, as coming from @vip to the port the client uses */
+/** rewrite_to_client() - the web server's packet, as coming from @vip to the port the client uses
+ */
 void rewrite_to_client(struct packet *p, const struct splice *s, const struct endpoint *vip,
 		       uint16_t client_port);
 
@@ -65,8 +66,9 @@ void rewrite_to_client(struct packet *p, const struct splice *s, const struct en
 void rewrite_to_bridge(struct packet *p, const struct addr *bridge, uint8_t index);
 
 /**
- * rewrite_strip_data() - cut the data off, for a packet whose acknowledgement alone is wanted
- * Used for a request that has to complete the handshake in the kernel first.
+ * rewrite_strip_data() - cut data and FIN off, for a packet whose acknowledgement alone is wanted
+ * Used for a request that has to complete the handshake in the kernel first. The checksum is new,
+ * so the old one must have been right.
  */
 void rewrite_strip_data(struct packet *p);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* TCP options: the ones a connection negotiates, where the moving ones stand, and how to write them. */
+/* TCP options: the ones a connection negotiates, where the moving ones stand, and how to write
+ * them. */
 #ifndef L3DSR_TCP_OPTIONS_H
 #define L3DSR_TCP_OPTIONS_H
 
@@ -7,9 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TCP_OPTIONS_MAX 40	/* bytes: data offset is four bits of 32-bit words (RFC 9293, 3.1) */
-#define TCP_WSCALE_MAX	14	/* RFC 7323, 2.3 */
-#define MSS_DEFAULT 536	/* RFC 9293, 3.7.1: assumed when no MSS option came */
+#define TCP_OPTIONS_MAX 40  /* bytes: data offset is four bits of 32-bit words (RFC 9293, 3.1) */
+#define TCP_WSCALE_MAX	14  /* RFC 7323, 2.3 */
+#define MSS_DEFAULT	536 /* RFC 9293, 3.7.1: assumed when no MSS option came */
 
 /**
  * struct tcp_options - what the options of one packet say

@@ -122,7 +122,8 @@ static int on_table(sd_event_source *source, int fd, uint32_t revents, void *con
 		break;
 	case NFT_EVENT_DELETED:
 		log_error("table inet %s was deleted: no packet reaches this daemon until it is "
-			  "loaded again with `nft -f %s`", d->nft.name, d->ruleset);
+			  "loaded again with `nft -f %s`",
+			  d->nft.name, d->ruleset);
 		break;
 	case NFT_EVENT_NONE:
 		break;
@@ -156,8 +157,8 @@ int daemon_init(struct daemon *d)
 
 static int watch(struct daemon *d)
 {
-	int ret = sd_event_add_io(d->service.event, NULL, nft_sets_fd(&d->nft), EPOLLIN, on_table,
-				  d);
+	int ret =
+		sd_event_add_io(d->service.event, NULL, nft_sets_fd(&d->nft), EPOLLIN, on_table, d);
 
 	if (ret >= 0)
 		ret = sd_event_add_time_relative(d->service.event, NULL, CLOCK_MONOTONIC,

@@ -196,7 +196,8 @@ static int read_answers(struct mnl_socket *nl, uint32_t last)
 			if (nlh->nlmsg_type != NLMSG_ERROR ||
 			    mnl_nlmsg_get_payload_len(nlh) < sizeof(*err))
 				continue;
-			/* An error names the message; one of the batch as a whole ends it at once. */
+			/* An error names the message; one of the batch as a whole ends it at once.
+			 */
 			if (err->error && !ret)
 				ret = err->error;
 			if (nlh->nlmsg_seq == last || nlh->nlmsg_seq == SEQ_BEGIN)
@@ -260,8 +261,8 @@ static int on_event(const struct nlmsghdr *nlh, void *data)
 	    nftnl_table_get_u32(t, NFTNL_TABLE_FAMILY) == NFPROTO_INET) {
 		name = nftnl_table_get_str(t, NFTNL_TABLE_NAME);
 		if (name && !strcmp(name, context->table->name))
-			context->event = type == NFT_MSG_NEWTABLE ? NFT_EVENT_CREATED :
-								    NFT_EVENT_DELETED;
+			context->event =
+				type == NFT_MSG_NEWTABLE ? NFT_EVENT_CREATED : NFT_EVENT_DELETED;
 	}
 	if (t)
 		nftnl_table_free(t);

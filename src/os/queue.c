@@ -72,9 +72,9 @@ static bool parse_message(struct queue *q, struct nlmsghdr *nlh, size_t len,
 	packet->queue = ntohs(((struct nfgenmsg *)mnl_nlmsg_get_payload(nlh))->res_id);
 	packet->data = attr[NFQA_PAYLOAD] ? mnl_attr_get_payload(attr[NFQA_PAYLOAD]) : NULL;
 	packet->len = attr[NFQA_PAYLOAD] ? mnl_attr_get_payload_len(attr[NFQA_PAYLOAD]) : 0;
-	packet->checksum = attr[NFQA_SKB_INFO] ?
-				   checksum_state(ntohl(mnl_attr_get_u32(attr[NFQA_SKB_INFO]))) :
-				   CHECKSUM_COMPLETE;
+	packet->checksum = attr[NFQA_SKB_INFO]
+				   ? checksum_state(ntohl(mnl_attr_get_u32(attr[NFQA_SKB_INFO])))
+				   : CHECKSUM_COMPLETE;
 	return true;
 }
 
@@ -175,9 +175,9 @@ int queue_open(struct queue **queue, const uint16_t *numbers, size_t count, uint
 		if (!ret)
 			continue;
 		log_error("cannot bind queue %u: %s%s", numbers[i], strerror(-ret),
-			  ret == -EPERM || ret == -EBUSY ?
-				  " (another process may own it, or CAP_NET_ADMIN is missing)" :
-				  "");
+			  ret == -EPERM || ret == -EBUSY
+				  ? " (another process may own it, or CAP_NET_ADMIN is missing)"
+				  : "");
 		goto out;
 	}
 	*queue = q;

@@ -316,9 +316,8 @@ static void test_beyond_capacity(void **state)
 	static uint8_t bytes[CAPACITY + 1];
 	struct bench *b = *state;
 
-	assert_int_equal(add_bytes(b, 0, bytes, CAPACITY + 1, 0), HOLD_OUTSIDE);
-	assert_int_equal(add_bytes(b, CAPACITY - 1, bytes, 2, 0), HOLD_OUTSIDE);
 	assert_int_equal(add_bytes(b, CAPACITY, bytes, 1, 0), HOLD_OUTSIDE);
+	assert_int_equal(add_bytes(b, CAPACITY + 1, bytes, 0, TCP_FIN), HOLD_OUTSIDE);
 	assert_int_equal(add_bytes(b, INT32_MAX, bytes, 1, 0), HOLD_OUTSIDE);
 	assert_int_equal(b->h.packets + b->h.spans, 0);
 	assert_int_equal(add_bytes(b, CAPACITY - 1, bytes, 1, 0), HOLD_NEW);
@@ -327,6 +326,15 @@ static void test_beyond_capacity(void **state)
 	assert_int_equal(add_bytes(b, CAPACITY, bytes, 0, TCP_FIN), HOLD_NEW);
 	assert_true(hold_complete(&b->h));
 	check_release(b, bytes, CAPACITY, true);
+
+	/* What reaches beyond is cut, and a FIN behind it is not ours to keep. */
+	again(b);
+	assert_int_equal(add_bytes(b, 0, bytes, CAPACITY + 1, TCP_FIN), HOLD_NEW);
+	assert_int_equal(hold_ready(&b->h), CAPACITY);
+	assert_int_equal(hold_end(&b->h), FIRST + CAPACITY);
+	assert_false(hold_complete(&b->h));
+	check_release(b, bytes, CAPACITY, false);
+	assert_int_equal(add_bytes(b, CAPACITY - 1, bytes, 2, 0), HOLD_DUPLICATE);
 }
 
 static void test_fin_alone(void **state)
