@@ -280,6 +280,8 @@ static bool find_handshake(struct balancer_worker *w, const struct tuple *tuple,
 		return true;
 	}
 	if (!listener_handshake(&w->listener, tuple, hs)) {
+		/* The ACK that completes the handshake may wait here for its verdict. */
+		queue_flush(w->worker.queue);
 		datapath_accept(w, now_ms);
 		if (!listener_handshake(&w->listener, tuple, hs))
 			return false;

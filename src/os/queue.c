@@ -17,11 +17,11 @@
 
 #include "log.h"
 
-#define COPY_RANGE     0xffff		   /* all of the packet; 65535 is the most of IP */
-#define MESSAGE_SIZE   (COPY_RANGE + 1024) /* packet, netlink headers and the small attributes */
-#define SOCKET_BUFFER  (16 * 1024 * 1024)  /* measured: none lost at 100k packets/s and more */
-#define PENDING_BYTES  (1024 * 1024)	   /* verdict bytes in one send, below the socket's limit */
-#define PENDING_HEADER 64		   /* netlink header, verdict, mark, payload header */
+#define COPY_RANGE     0xffff		  /* all of the packet; 65535 is the most of IP */
+#define MESSAGE_SIZE   (65536 + 1024)	  /* packet, netlink headers and the small attributes */
+#define SOCKET_BUFFER  (16 * 1024 * 1024) /* measured: none lost at 100k packets/s and more */
+#define PENDING_BYTES  (1024 * 1024)	  /* verdict bytes in one send, below the socket's limit */
+#define PENDING_HEADER 64		  /* netlink header, verdict, mark, payload header */
 
 static const uint8_t zeros[4];
 

@@ -1,0 +1,133 @@
+# shellcheck shell=bash disable=SC2034
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What the scripts of the lab share: names, addresses, and how to find and end what belongs to a lab.
+#
+#   L3DSR_LAB	suffix of all names (default 0); labs with different ones do not see each other
+#   L3DSR_BUILD	where the programs were built (default: the checkout)
+
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+LAB=${L3DSR_LAB:-0}
+BUILD=$(realpath -m "${L3DSR_BUILD:-$TOP}")
+STATE=/run/l3dsr-lab-$LAB
+FILES=$TOP/build/lab-files	# what the web servers serve: made once, shared by all labs
+HOSTS=(client balancer backend1 backend2)
+DAEMONS=(balancer bridge1 bridge2)
+VIP=192.168.33.10
+
+# Programs of the system live in sbin, which is not in every user's PATH.
+export PATH=$PATH:/usr/sbin:/sbin
+
+say() {
+	printf '%s\n' "${0##*/}: $*" >&2
+}
+
+die() {
+	say "$@"
+	exit 1
+}
+
+# help - print the comment at the head of the script that is running, up to the first empty line
+help() {
+	sed -n '/^# SPDX/d; 2,/^$/s/^# \{0,1\}//p' "$0"
+}
+
+usage() {
+	help >&2
+	exit 2
+}
+
+need_root() {
+	[ "$(id -u)" = 0 ] || die "network namespaces want root: run it with sudo"
+}
+
+# netns HOST - the name of its network namespace
+netns() {
+	echo "l3dsr-$LAB-$1"
+}
+
+is_host() {
+	local host
+	for host in "${HOSTS[@]}"; do
+		[ "$host" != "$1" ] || return 0
+	done
+	return 1
+}
+
+# inside HOST CMD... - run a command in the namespace of a host, or of the switch
+inside() {
+	ip netns exec "$(netns "$1")" "${@:2}"
+}
+
+is_up() {
+	[ -e "$STATE/up" ]
+}
+
+# daemon_host NAME - the host that a daemon runs on; fails if there is no such daemon
+daemon_host() {
+	case $1 in
+	balancer) echo balancer ;;
+	bridge1) echo backend1 ;;
+	bridge2) echo backend2 ;;
+	*) return 1 ;;
+	esac
+}
+
+# marked MARK - pids of all processes with L3DSR_LAB_MEMBER=MARK in the environment they began with
+#
+# The mark is inherited, so this finds the children of a daemon as well, wherever they went.
+marked() {
+	{ grep -lszxF "L3DSR_LAB_MEMBER=$1" /proc/[0-9]*/environ || [ $? -le 2 ]; } | cut -d/ -f3
+}
+
+# daemon_pids NAME - all its processes
+daemon_pids() {
+	marked "$LAB:$1"
+}
+
+# wait_gone SECONDS PID... - wait until none of them lives; fails when the time is over
+wait_gone() {
+	local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000)) pid state
+	for pid in "${@:2}"; do
+		# A zombie is gone: its parent may take its time.
+		while state=$(sed -n 's/^State:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null) &&
+			[ -n "$state" ] && [ "${state:0:1}" != Z ]; do
+			[ "${EPOCHREALTIME/[.,]/}" -lt "$deadline" ] || return 1
+			sleep 0.01
+		done
+	done
+}
+
+# end_all SIGNAL SECONDS PID... - send the signal and wait until they are gone
+end_all() {
+	[ $# -gt 2 ] || return 0
+	# Some may be gone already; the wait tells whether all are.
+	kill -s "$1" "${@:3}" 2>/dev/null || :
+	wait_gone "$2" "${@:3}"
+}
+
+# start_daemon NAME - start it, return when it is ready; prints the end of its log if it is not
+start_daemon() {
+	local name=$1 program=l3dsr-bridge
+	[ "$name" != balancer ] || program=l3dsr-balancer
+	/usr/bin/python3 -ES "$TOP/lab/supervise" "$LAB:$name" "$STATE" "$name" \
+		ip netns exec "$(netns "$(daemon_host "$name")")" \
+		"$BUILD/$program" -c "$STATE/$name.conf"
+}
+
+# iface_bytes HOST - bytes that its interface received and sent, as two numbers
+iface_bytes() {
+	inside "$1" cat /sys/class/net/eth0/statistics/rx_bytes /sys/class/net/eth0/statistics/tx_bytes |
+		paste -sd' '
+}
+
+# raise_nofile - room for thousands of connections, as LimitNOFILE of a unit would give it
+raise_nofile() {
+	local hard
+	hard=$(ulimit -Hn)
+	if [ "$hard" = unlimited ] || [ "$hard" -gt 65536 ]; then
+		hard=65536
+	fi
+	ulimit -Sn "$hard"
+}

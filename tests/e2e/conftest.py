@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures of the end-to-end tests: labs, running or not, and what is asked of every daemon.
+
+lab      a running lab, one for the whole session: a test leaves it as it found it
+own_lab  a lab that is not up yet, for the test alone: own_lab.up(...)
+
+When a test ends, no daemon may have reported an error of a sanitizer; those of `own_lab` that still
+run are stopped and must end with status 0. L3DSR_BUILD is the directory of the programs.
+"""
+
+import collections
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+FILES = TOP / "build" / "lab-files"
+DAEMONS = ("balancer", "bridge1", "bridge2")
+HOSTS = ("client", "balancer", "backend1", "backend2")
+VIP = "192.168.33.10"
+SERVERS = {"backend1": "192.168.33.30", "backend2": "192.168.33.31"}
+SANITIZER = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|WARNING: .*Sanitizer")
+
+IfaceBytes = collections.namedtuple("IfaceBytes", "received sent")
+
+
+def wait_until(predicate, timeout=5.0, what="the condition"):
+    """Ask until the answer is true, and return it; fail when the time is over."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = predicate()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come true within {timeout} s")
+        time.sleep(0.01)
+
+
+@dataclasses.dataclass
+class Answer:
+    """What curl got. For a page, `backend` is who served it and `seen` the client it saw."""
+
+    status: int
+    body: bytes
+    local: str
+    seconds: float
+
+    @property
+    def text(self):
+        return self.body.decode()
+
+    @property
+    def backend(self):
+        return self.text.split()[0]
+
+    @property
+    def seen(self):
+        return self.text.split()[1]
+
+
+class Lab:
+    """A lab of its own name. Its methods are the scripts in lab/, which say what they do."""
+
+    numbers = itertools.count()
+
+    def __init__(self):
+        self.name = f"t{os.getpid()}-{next(self.numbers)}".replace("-", "_")
+        self.state = pathlib.Path(f"/run/l3dsr-lab-{self.name}")
+        self.environ = dict(os.environ, L3DSR_LAB=self.name)
+        self.killed = set()
+        self.reported = {name: 0 for name in DAEMONS}
+
+    def run(self, script, *arguments, check=True, timeout=40, **options):
+        """Run lab/SCRIPT; its output is captured as text."""
+        options.setdefault("text", True)
+        done = subprocess.run([TOP / "lab" / script, *map(str, arguments)], env=self.environ,
+                              capture_output=True, timeout=timeout, **options)
+        if check and done.returncode:
+            pytest.fail(f"lab/{script} {' '.join(map(str, arguments))} returned "
+                        f"{done.returncode}:\n{done.stdout}{done.stderr}")
+        return done
+
+    def up(self, *arguments, **options):
+        return self.run("up", *arguments, **options)
+
+    def down(self):
+        return self.run("down")
+
+    def exec(self, host, *command, **options):
+        return self.run("exec", host, *command, **options)
+
+    def popen(self, host, *command, **options):
+        """A command that goes on while the test does; the test ends it."""
+        return subprocess.Popen([TOP / "lab" / "exec", host, *map(str, command)],
+                                env=self.environ, **options)
+
+    def daemon(self, verb, name, **options):
+        """lab/daemon; returns the pids for `pids`."""
+        if verb == "kill":
+            self.killed.add(name)
+        elif verb == "start":
+            self.killed.discard(name)
+        done = self.run("daemon", verb, name, **options)
+        return [int(pid) for pid in done.stdout.split()] if verb == "pids" else done
+
+    def impair(self, *arguments):
+        return self.run("impair", *arguments)
+
+    def config(self, name, old="", new=""):
+        """The text of the running configuration of a daemon, with something replaced in it.
+
+        Write it into a file of the right name and give that to up(), or over self.state/NAME.conf
+        and start the daemon again.
+        """
+        text = (self.state / f"{name}.conf").read_text()
+        assert not old or old in text
+        return text.replace(old, new) if old else text
+
+    def log(self, name):
+        path = self.state / f"daemon-{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def web_log(self, backend):
+        return (self.state / backend / "access.log").read_text()
+
+    def curl(self, url, *arguments, check=True, timeout=20):
+        """Fetch a URL, or a path of the VIP, on the client; fails if curl does."""
+        if url.startswith("/"):
+            url = f"http://{VIP}{url}"
+        # What is written to stderr is kept apart from the body.
+        done = self.exec("client", "curl", "-sS", "-w", "%{stderr}\n%{json}", "--max-time", timeout,
+                         *arguments, url, check=False, text=False, timeout=timeout + 5)
+        if check and done.returncode:
+            pytest.fail(f"curl {url} returned {done.returncode}: {done.stderr.decode()}")
+        told = json.loads(done.stderr.splitlines()[-1])
+        return Answer(told["http_code"], done.stdout, f"{told['local_ip']}:{told['local_port']}",
+                      told["time_total"])
+
+    def sha256(self, url, *arguments, timeout=120):
+        """Fetch a URL on the client and return the hash of what came, without keeping it."""
+        if url.startswith("/"):
+            url = f"http://{VIP}{url}"
+        script = 'set -o pipefail; curl -sS --fail "$@" | sha256sum'
+        done = self.exec("client", "bash", "-c", script, "bash", "--max-time", timeout, *arguments,
+                         url, timeout=timeout + 5)
+        return done.stdout.split()[0]
+
+    def counters(self, name):
+        """All counters of a daemon, which it logs when it is asked to by SIGUSR1."""
+        path = self.state / f"daemon-{name}.log"
+        start = path.stat().st_size
+        pids = self.daemon("pids", name)
+        assert pids, f"{name} is not running"
+        os.kill(pids[0], signal.SIGUSR1)
+
+        def complete():
+            with open(path, "rb") as log:
+                log.seek(start)
+                text = log.read().decode(errors="replace")
+            if not re.search(r"\bcounter end$", text, re.M):
+                return None
+            return {key: int(value)
+                    for key, value in re.findall(r"\bcounter (\S+) (\d+)$", text, re.M)}
+
+        return wait_until(complete, what=f"the counters of {name}")
+
+    def iface_bytes(self, host):
+        """Bytes that the interface of a host has received and sent."""
+        link, = json.loads(self.exec(host, "ip", "-s", "-j", "link", "show", "dev", "eth0").stdout)
+        return IfaceBytes(link["stats64"]["rx"]["bytes"], link["stats64"]["tx"]["bytes"])
+
+    def sanitizer_reports(self):
+        """Lines of the daemons' logs in which a sanitizer complains, each told once."""
+        found = []
+        for name in DAEMONS:
+            text = self.log(name)
+            found += [f"{name}: {line}" for line in text[self.reported[name]:].splitlines()
+                      if SANITIZER.search(line)]
+            self.reported[name] = len(text)
+        return found
+
+    def stop_daemons(self):
+        """Stop all that run; return what is wrong with how they ended."""
+        wrong = []
+        if not (self.state / "up").exists():
+            return wrong
+        for name in DAEMONS:
+            if self.daemon("pids", name):
+                self.run("daemon", "stop", name, check=False)
+            status = self.state / f"{name}.status"
+            told = status.read_text().strip() if status.exists() else "none"
+            if told != "exit 0" and not (name in self.killed and told == "signal 9"):
+                wrong.append(f"{name} ended with {told}")
+        return wrong
+
+    def finish(self):
+        """Take it down, and fail if a daemon did not end well."""
+        try:
+            wrong = self.stop_daemons() + self.sanitizer_reports()
+        finally:
+            self.down()
+        assert not wrong
+
+
+def sha256_of(name):
+    """The hash of a file in /files/."""
+    for line in (FILES / "SHA256SUMS").read_text().splitlines():
+        digest, file = line.split()
+        if file == name:
+            return digest
+    raise KeyError(name)
+
+
+@pytest.fixture(scope="session")
+def session_lab():
+    """The lab behind the fixture `lab`."""
+    lab = Lab()
+    lab.up()
+    yield lab
+    lab.finish()
+
+
+@pytest.fixture
+def lab(session_lab):
+    """The running lab of the session: leave it as you found it."""
+    for name in DAEMONS:
+        # The test in which it went away has failed. This one may not.
+        if not session_lab.daemon("pids", name):
+            session_lab.daemon("start", name)
+    before = {name: session_lab.daemon("pids", name) for name in DAEMONS}
+    yield session_lab
+    assert not session_lab.sanitizer_reports()
+    assert {name: session_lab.daemon("pids", name) for name in DAEMONS} == before
+
+
+@pytest.fixture
+def own_lab():
+    """A lab for one test, not up yet."""
+    lab = Lab()
+    yield lab
+    lab.finish()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes; lab/check --long runs it")
+    if os.geteuid() != 0:
+        pytest.exit("the end-to-end tests need root", returncode=2)
+    # As Ctrl-C does: end the tests, but take the labs down.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """Show the logs of the daemons with a test that failed."""
+    report = (yield).get_result()
+    if not report.failed:
+        return
+    for fixture in ("session_lab", "own_lab"):
+        lab = getattr(item, "funcargs", {}).get(fixture)
+        for name in DAEMONS if lab else ():
+            lines = lab.log(name).splitlines()[-100:]
+            if lines:
+                report.sections.append((f"end of the log of {name}, {fixture}", "\n".join(lines)))

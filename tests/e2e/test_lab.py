@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The lab itself, which other people's programs rely on."""
+
+import hashlib
+import os
+import pathlib
+import signal
+import subprocess
+
+import pytest
+
+from conftest import DAEMONS, FILES, HOSTS, SERVERS, TOP, sha256_of, wait_until
+
+
+def namespaces(lab):
+    names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    return [line.split()[0] for line in names.stdout.splitlines()
+            if line.startswith(f"l3dsr-{lab.name}-")]
+
+
+def pids(lab):
+    """All processes in the namespaces of a lab."""
+    found = []
+    for name in namespaces(lab):
+        out = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True,
+                             check=True)
+        found += [int(pid) for pid in out.stdout.split()]
+    return found
+
+
+def alive(pid):
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def assert_gone(lab, before):
+    assert namespaces(lab) == []
+    assert not lab.state.exists()
+    assert [pid for pid in before if alive(pid)] == []
+
+
+@pytest.mark.parametrize("backend", SERVERS)
+def test_client_reaches_web_server_directly(lab, backend):
+    answer = lab.curl(f"http://{SERVERS[backend]}/page/direct")
+    assert (answer.status, answer.backend) == (200, backend)
+    assert answer.seen == answer.local
+    wait_until(lambda: f'{answer.local} "GET /page/direct HTTP/1.1" 200' in lab.web_log(backend))
+
+
+def test_several_client_addresses(lab):
+    for number in (101, 120):
+        address = f"192.168.33.{number}"
+        answer = lab.curl(f"http://{SERVERS['backend1']}/whoami", "--interface", address)
+        assert answer.seen.split(":")[0] == address
+
+
+def test_files_have_the_hashes_that_are_told(lab):
+    assert lab.sha256(f"http://{SERVERS['backend1']}/files/1M.bin") == sha256_of("1M.bin")
+    assert hashlib.sha256((FILES / "1M.bin").read_bytes()).hexdigest() == sha256_of("1M.bin")
+
+
+@pytest.mark.parametrize("how", [["-T", FILES / "1M.bin", "/upload/up.bin"],
+                                 ["--data-binary", f"@{FILES}/1M.bin", "/post/up.bin"]])
+def test_uploads_are_kept(lab, how):
+    *arguments, path = how
+    answer = lab.curl(f"http://{SERVERS['backend2']}{path}", *arguments)
+    stored = lab.state / "backend2" / "upload" / "up.bin"
+    assert answer.status == 201
+    assert hashlib.sha256(stored.read_bytes()).hexdigest() == sha256_of("1M.bin")
+    stored.unlink()
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_exec_passes_input_output_and_status(lab, host):
+    done = lab.exec(host, "sh", "-c", "cat; echo err >&2; exit 7", input="in\n", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "in\n", "err\n")
+
+
+def test_exec_refuses_what_is_no_host(lab):
+    assert lab.exec("switch", "true", check=False).returncode == 1
+
+
+def test_no_way_out(lab):
+    for host in HOSTS:
+        assert "default" not in lab.exec(host, "ip", "route").stdout
+        links = lab.exec(host, "ip", "-br", "link").stdout.splitlines()
+        assert [line.split("@")[0].split()[0] for line in links] == ["lo", "eth0"]
+
+
+def test_second_up_is_refused_and_harms_nothing(lab):
+    assert lab.up(check=False).returncode == 1
+    assert lab.curl(f"http://{SERVERS['backend1']}/whoami").status == 200
+
+
+def test_counters_are_numbers(lab):
+    for name in DAEMONS:
+        assert lab.counters(name)
+
+
+def test_down_leaves_nothing(own_lab):
+    own_lab.up("--offload", "off")
+    before = pids(own_lab)
+    assert len(before) >= len(DAEMONS) + 2
+    own_lab.exec("client", "sh", "-c", "sleep 1000 >/dev/null 2>&1 &")
+    before += pids(own_lab)
+    own_lab.down()
+    assert_gone(own_lab, before)
+    own_lab.down()
+
+
+def test_down_after_up_was_killed(own_lab):
+    """With SIGKILL as soon as there is a namespace, so that it cannot tidy up."""
+    up = subprocess.Popen([TOP / "lab" / "up"], env=own_lab.environ, start_new_session=True,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: namespaces(own_lab))
+    os.killpg(up.pid, signal.SIGKILL)
+    up.wait()
+    before = pids(own_lab)
+    own_lab.down()
+    assert_gone(own_lab, before)
+    own_lab.up()
+    assert own_lab.curl(f"http://{SERVERS['backend1']}/whoami").status == 200
+
+
+def test_down_after_everything_was_broken(own_lab):
+    own_lab.up()
+    before = pids(own_lab)
+    own_lab.exec("balancer", "ip", "link", "delete", "eth0")
+    own_lab.exec("backend1", "nft", "flush", "ruleset")
+    for name in ("client", "backend2"):
+        subprocess.run(["ip", "netns", "delete", f"l3dsr-{own_lab.name}-{name}"], check=True)
+    for file in own_lab.state.glob("*.pid"):
+        if not file.name.startswith("nginx"):
+            file.unlink()
+    own_lab.down()
+    assert_gone(own_lab, before)
+
+
+def test_failing_up_tells_why_and_leaves_nothing(own_lab, tmp_path):
+    config = tmp_path / "balancer-bad.conf"
+    config.write_text("this is FAIL no configuration\n")
+    done = own_lab.up(config, check=False)
+    assert done.returncode != 0
+    assert "balancer: ended before it was ready: exit 1" in done.stderr
+    assert_gone(own_lab, [])
+
+
+def test_given_configuration_is_used_with_the_key_of_the_lab(lab, own_lab, tmp_path):
+    text = lab.config("bridge1", "idle_s = 60", "idle_s = 61")
+    with_key = tmp_path / "bridge1-other.conf"
+    with_key.write_text(text)
+    without_key = tmp_path / "balancer2.conf"
+    without_key.write_text("".join(line for line in lab.config("balancer").splitlines(True)
+                                   if not line.startswith("key_file")))
+    own_lab.up("--no-web", with_key, without_key)
+    assert own_lab.config("bridge1") == text.replace(str(lab.state), str(own_lab.state))
+    assert f'key_file = "{own_lab.state}/handoff.key";' in own_lab.config("balancer")
+    assert "idle_s = 60" in own_lab.config("bridge2")
+
+
+def test_without_web_servers(own_lab):
+    own_lab.up("--no-web")
+    script = "import socket; s = socket.create_server(('192.168.33.30', 80)); " \
+             "c, a = s.accept(); c.recv(9999); c.send(b'HTTP/1.0 200 OK\\r\\n\\r\\nmine')"
+    server = own_lab.popen("backend1", "/usr/bin/python3", "-c", script)
+    answer = own_lab.curl("http://192.168.33.30/", "--retry", "5", "--retry-connrefused")
+    assert answer.text == "mine"
+    assert server.wait(timeout=5) == 0
+
+
+@pytest.mark.parametrize("name", DAEMONS)
+def test_daemon_verbs(own_lab, name):
+    own_lab.up("--no-web")
+    first = own_lab.daemon("pids", name)
+    assert len(first) == 1
+    own_lab.daemon("kill", name)
+    assert not alive(first[0])
+    assert own_lab.daemon("pids", name) == []
+    own_lab.daemon("start", name)
+    second = own_lab.daemon("pids", name)
+    assert len(second) == 1 and second != first
+    assert own_lab.daemon("start", name, check=False).returncode == 1
+    own_lab.daemon("stop", name)
+    assert own_lab.daemon("pids", name) == []
+
+
+def test_loss_is_of_packets_of_a_wire(own_lab):
+    """With offloads on: the near end of the cable cuts them up, so that one drop is one packet."""
+    own_lab.up()
+    own_lab.impair("loss", "2")
+    digest = own_lab.sha256(f"http://{SERVERS['backend1']}/files/100M.bin")
+    assert digest == sha256_of("100M.bin")
+    table = subprocess.run(["ip", "netns", "exec", f"l3dsr-{own_lab.name}-switch", "nft", "list",
+                            "counter", "bridge", "impair", "to_client"],
+                           capture_output=True, text=True, check=True).stdout
+    packets, octets = (int(word) for word in table.split() if word.isdigit())
+    assert octets / packets <= 1500
+    # 100 MB are 69,000 packets; five standard deviations of 2 % are 0.27 %.
+    assert 0.0173 < packets / 69100 < 0.0235
+    own_lab.impair("off")
+    before = own_lab.exec("backend1", "nstat", "-asz", "TcpRetransSegs").stdout
+    own_lab.curl(f"http://{SERVERS['backend1']}/files/1M.bin")
+    assert own_lab.exec("backend1", "nstat", "-asz", "TcpRetransSegs").stdout == before
