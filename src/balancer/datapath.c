@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "balancer.h"
+#include "lib/icmp_quote.h"
 #include "record.h"
 
 /* All of a step's view on one packet. */
@@ -36,10 +37,42 @@ const struct service_settings *balancer_service(const struct balancer *b, const 
 	return number == SLOT_NONE ? NULL : &b->settings->services[number];
 }
 
+/* An ICMP error to a VIP. What quotes no steered flow is about a handshake of our kernel. */
+static bool step_quote(struct step *s)
+{
+	struct balancer_worker *w = s->w;
+	const struct addr *bridge;
+	enum packet_fault fault;
+	struct icmp_quote q;
+	struct tuple tuple;
+	uint8_t index;
+	uint32_t flow;
+
+	fault = icmp_quote_parse(&q, s->qp->data, s->qp->len);
+	if (fault != PACKET_OK) {
+		drop(s, counter_of_packet_fault(fault));
+		return true;
+	}
+	tuple = tuple_reverse(&q.tuple);
+	flow = steer_find(&w->steer, &tuple);
+	if (flow == SLOT_NONE) {
+		counters_add(&w->counters, COUNTER_PASSED, 1);
+		accept_unchanged(s);
+		return true;
+	}
+	bridge = steer_bridge(&w->steer, flow, &index);
+	icmp_quote_to_bridge(&q, bridge, index);
+	counters_add(&w->counters, COUNTER_QUOTES_STEERED, 1);
+	queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, q.data, q.len, 0);
+	return true;
+}
+
 static bool step_parse(struct step *s)
 {
 	enum packet_fault fault = packet_parse(&s->p, s->qp->data, s->qp->len);
 
+	if (fault == PACKET_NOT_TCP)
+		return step_quote(s);
 	if (fault != PACKET_OK) {
 		drop(s, counter_of_packet_fault(fault));
 		return true;
@@ -84,6 +117,7 @@ static void ask(struct step *s, uint32_t flow)
 	struct balancer_worker *w = s->w;
 	struct handoff_record record = {
 		.type = HANDOFF_ASK,
+		.id = steer_id(&w->steer, flow),
 		.vip = { .addr = s->p.tuple.dst, .port = s->p.tuple.dport },
 		.answer = w->answer,
 	};
@@ -93,7 +127,7 @@ static void ask(struct step *s, uint32_t flow)
 		.window = s->p.window,
 		.flags = TCP_SYN,
 	};
-	const struct addr *bridge = steer_ask(&w->steer, flow, &record.id, &record.index);
+	const struct addr *bridge = steer_bridge(&w->steer, flow, &record.index);
 
 	syn.options = packet_options(&s->p, &syn.options_len);
 	record_send(&w->inject, &w->balancer->keys, &record, &syn, bridge);

@@ -162,7 +162,7 @@ static int listen_all(struct balancer_worker *workers, const struct balancer_set
 
 static int make_sets(struct nft_table *nft, const struct balancer_settings *s)
 {
-	struct nft_set *services, *backends, *answers;
+	struct nft_set *services, *vips, *backends, *answers;
 	size_t backend_count = 0;
 	int ret;
 
@@ -172,14 +172,17 @@ static int make_sets(struct nft_table *nft, const struct balancer_settings *s)
 	if (ret)
 		return ret;
 	services = nft_sets_add(nft, "services4", s->service_count);
+	vips = nft_sets_add(nft, "vips4", s->service_count);
 	backends = nft_sets_add(nft, "backends4", backend_count);
 	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
-	if (!services || !backends || !answers)
+	if (!services || !vips || !backends || !answers)
 		return -ENOMEM;
 
-	for (size_t i = 0; i < s->service_count; i++)
+	for (size_t i = 0; i < s->service_count; i++) {
 		nft_set_put_endpoint(services, &s->services[i].address,
 				     (uint16_t)s->services[i].port);
+		nft_set_put_addr(vips, &s->services[i].address);
+	}
 	for (size_t i = 0; i < s->pool_count; i++)
 		for (size_t j = 0; j < s->pools[i].backend_count; j++)
 			nft_set_put_addr(backends, &s->pools[i].backends[j].address);

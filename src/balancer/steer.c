@@ -100,13 +100,15 @@ enum steer_verdict steer_packet(struct steer *s, uint32_t slot, struct packet *p
 	return STEER_FORWARD;
 }
 
-const struct addr *steer_ask(const struct steer *s, uint32_t slot, uint64_t *id, uint8_t *index)
+const struct addr *steer_bridge(const struct steer *s, uint32_t slot, uint8_t *index)
 {
-	const struct flow *flow = &s->flows[slot];
+	*index = s->flows[slot].index;
+	return &s->flows[slot].bridge;
+}
 
-	*id = (uint64_t)flow->serial << 32 | slot;
-	*index = flow->index;
-	return &flow->bridge;
+uint64_t steer_id(const struct steer *s, uint32_t slot)
+{
+	return (uint64_t)s->flows[slot].serial << 32 | slot;
 }
 
 void steer_answer(struct steer *s, const struct handoff_answer *answer)

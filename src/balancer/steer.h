@@ -58,14 +58,16 @@ uint32_t steer_find(const struct steer *s, const struct tuple *tuple);
 enum steer_verdict {
 	STEER_FORWARD, /* it was rewritten for its bridge */
 	STEER_NEW,     /* it begins a new connection: the flow is forgotten */
-	STEER_ASK,     /* a SYN: the bridge is to be asked, with steer_ask() */
+	STEER_ASK,     /* a SYN: the bridge is to be asked about steer_id() */
 };
 
 /** steer_packet() - what a packet of @flow means, and where it goes */
 enum steer_verdict steer_packet(struct steer *s, uint32_t flow, struct packet *p, uint64_t now_ms);
 
-/** steer_ask() - whom to ask about @flow: its bridge, its index, and the id that names it */
-const struct addr *steer_ask(const struct steer *s, uint32_t flow, uint64_t *id, uint8_t *index);
+/** steer_bridge() - where @flow goes, and with which index; valid until the flow is forgotten */
+const struct addr *steer_bridge(const struct steer *s, uint32_t flow, uint8_t *index);
+/** steer_id() - names @flow in an ASK and its answer */
+uint64_t steer_id(const struct steer *s, uint32_t flow);
 /** steer_answer() - a bridge has answered: ALIVE or ENDED */
 void steer_answer(struct steer *s, const struct handoff_answer *answer);
 

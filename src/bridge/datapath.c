@@ -3,6 +3,7 @@
 #include "datapath.h"
 
 #include "bridge.h"
+#include "lib/icmp_quote.h"
 
 /* What a translated packet carries, so that nft/bridge.nft keeps it out of connection tracking. */
 #define MARK_TRANSLATED 0x6c336473
@@ -28,10 +29,42 @@ static void accept_changed(struct step *s, uint32_t mark)
 			     mark);
 }
 
+/* An ICMP error that a balancer steered here, about an answer of the web server. */
+static bool step_quote(struct step *s)
+{
+	struct splice_table *splices = &s->w->splices;
+	enum packet_fault fault;
+	struct icmp_quote q;
+	struct tuple tuple;
+	uint32_t slot;
+
+	fault = icmp_quote_parse(&q, s->qp->data, s->qp->len);
+	if (fault != PACKET_OK) {
+		drop(s, counter_of_packet_fault(fault));
+		return true;
+	}
+	q.checksum = (uint8_t)s->qp->checksum;
+	if (q.checksum != CHECKSUM_PARTIAL && !icmp_quote_checksum_ok(&q)) {
+		drop(s, COUNTER_DROP_CHECKSUM);
+		return true;
+	}
+	tuple = tuple_reverse(&q.tuple);
+	slot = splice_find_client(splices, &tuple);
+	if (slot == SLOT_NONE || !splice_translates(splices, slot)) {
+		drop(s, COUNTER_DROP_QUOTE_UNKNOWN);
+		return true;
+	}
+	splice_quote_to_server(splices, slot, &q);
+	queue_accept_changed(s->w->worker.queue, s->qp->queue, s->qp->id, q.data, q.len, 0);
+	return true;
+}
+
 static bool step_parse(struct step *s)
 {
 	enum packet_fault fault = packet_parse(&s->p, s->qp->data, s->qp->len);
 
+	if (fault == PACKET_NOT_TCP)
+		return step_quote(s);
 	if (fault != PACKET_OK) {
 		drop(s, counter_of_packet_fault(fault));
 		return true;

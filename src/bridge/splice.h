@@ -8,6 +8,7 @@
 
 #include "lib/counters.h"
 #include "lib/flow_table.h"
+#include "lib/icmp_quote.h"
 #include "lib/packet.h"
 #include "lib/rewrite.h"
 
@@ -94,6 +95,12 @@ bool splice_established(struct splice_table *t, uint32_t slot, const struct pack
  */
 void splice_to_server(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);
 void splice_to_client(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);
+
+/** splice_translates() - is it SPLICED or CLOSING? */
+bool splice_translates(const struct splice_table *t, uint32_t slot);
+
+/** splice_quote_to_server() - translate an ICMP error about a packet of such a connection */
+void splice_quote_to_server(struct splice_table *t, uint32_t slot, struct icmp_quote *q);
 
 /** splice_expired() - a connection that was OPENING for too long, or SLOT_NONE; others are removed
  */

@@ -182,6 +182,21 @@ void splice_to_client(struct splice_table *t, uint32_t slot, struct packet *p, u
 	counters_add(t->counters, COUNTER_TO_CLIENT, 1);
 }
 
+bool splice_translates(const struct splice_table *t, uint32_t slot)
+{
+	enum splice_state state = splice_state(t, slot);
+
+	return state == SPLICE_SPLICED || state == SPLICE_CLOSING;
+}
+
+void splice_quote_to_server(struct splice_table *t, uint32_t slot, struct icmp_quote *q)
+{
+	const struct splice_flow *f = &t->flows[slot];
+
+	icmp_quote_to_server(q, &f->numbers, f->server_side_port, &f->server);
+	counters_add(t->counters, COUNTER_QUOTES_TRANSLATED, 1);
+}
+
 uint32_t splice_expired(struct splice_table *t, uint64_t now_ms)
 {
 	uint32_t slot;

@@ -66,6 +66,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(DROP_ASKED, drop_asked, BALANCER, "dropped: a SYN on a steered connection, whose bridge was asked about it") \
 	X(STEERED, steered, BALANCER, "packets steered to a bridge")                                \
 	X(DROP_SILENCED, drop_silenced, BALANCER, "dropped: what this kernel had to say on a steered connection") \
+	X(QUOTES_STEERED, quotes_steered, BALANCER, "ICMP errors about steered connections, sent to their bridge") \
 	/* bridge */                                                                               \
 	X(OPENS, opens, BRIDGE, "connections offered by a balancer")                                \
 	X(OPENS_REPEATED, opens_repeated, BRIDGE, "offers that had come before")                    \
@@ -79,6 +80,8 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(SERVER_RESET_OLD, server_reset_old, BRIDGE, "connections of the web server reset because their client began anew") \
 	X(TO_SERVER, to_server, BRIDGE, "packets translated for the web server")                    \
 	X(TO_CLIENT, to_client, BRIDGE, "packets translated for a client")                          \
+	X(QUOTES_TRANSLATED, quotes_translated, BRIDGE, "ICMP errors translated for the web server") \
+	X(DROP_QUOTE_UNKNOWN, drop_quote_unknown, BRIDGE, "dropped: an ICMP error about a connection nobody knows") \
 	X(SCALES_DIFFER, scales_differ, BRIDGE, "connections whose windows are rescaled")           \
 	X(UNKNOWN_RESET, unknown_reset, BRIDGE, "resets sent for packets of connections nobody knows") \
 	X(SPLICES_ENDED, splices_ended, BRIDGE, "spliced connections forgotten after their end")    \
