@@ -411,6 +411,12 @@ void handover_packet(struct balancer_worker *w, uint32_t slot, struct packet *p,
 		queue_accept(w->worker.queue, qp->queue, qp->id);
 		return;
 	}
+	/* As with the first data, see belongs(): nobody else adds bytes to a request. */
+	if (!(p->flags & TCP_ACK) || p->ack != h->handshake.isn_b + 1) {
+		counters_add(&w->counters, COUNTER_DROP_HELD_FOREIGN, 1);
+		queue_drop(w->worker.queue, qp->queue, qp->id);
+		return;
+	}
 	if (hold(w, h, p, qp) && !h->backend)
 		recognise(w, slot, now_ms);
 }
@@ -461,7 +467,8 @@ static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 		return;
 	}
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
-	steer_add(&w->steer, &tuple, &h->backend->address, (uint8_t)h->service->index, now_ms);
+	steer_add(&w->steer, &tuple, &h->backend->address, (uint8_t)h->service->index,
+		  h->hold.first, now_ms);
 	release_held(w, slot, now_ms);
 	listener_close_silent(&w->listener, &tuple);
 	snoop_forget(&w->snoop, &tuple);

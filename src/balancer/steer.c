@@ -15,7 +15,8 @@ enum { ACTIVE, CLOSING, CLASSES };
 struct flow {
 	struct addr bridge;
 	uint8_t index;
-	uint8_t asks; /* that are not answered */
+	uint8_t asks;  /* that are not answered */
+	uint32_t next; /* the highest sequence number that the client has used, plus one */
 	uint32_t serial;
 };
 
@@ -47,7 +48,7 @@ bool steer_full(const struct steer *s)
 }
 
 void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *bridge, uint8_t index,
-	       uint64_t now_ms)
+	       uint32_t next, uint64_t now_ms)
 {
 	uint32_t slot = slots_take(&s->slots);
 
@@ -55,6 +56,7 @@ void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *br
 		.bridge = *bridge,
 		.index = index,
 		.serial = ++s->serial,
+		.next = next,
 	};
 	index_insert(&s->index, slot, tuple);
 	expiry_set(&s->expiry, slot, ACTIVE, now_ms);
@@ -87,11 +89,13 @@ static enum steer_verdict on_syn(struct steer *s, uint32_t slot)
 
 enum steer_verdict steer_packet(struct steer *s, uint32_t slot, struct packet *p, uint64_t now_ms)
 {
-	const struct flow *flow = &s->flows[slot];
+	struct flow *flow = &s->flows[slot];
+	bool near;
 
 	if ((p->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
 		return on_syn(s, slot);
-	if (p->flags & (TCP_FIN | TCP_RST) && expiry_class(&s->expiry, slot) == ACTIVE)
+	near = seq_advance(&flow->next, p);
+	if (near && p->flags & (TCP_FIN | TCP_RST) && expiry_class(&s->expiry, slot) == ACTIVE)
 		expiry_set(&s->expiry, slot, CLOSING, now_ms);
 	else
 		expiry_touch(&s->expiry, slot, now_ms);

@@ -18,7 +18,8 @@
  * and the rewriting of each packet. The functions below are all that the rest knows of it; another
  * data plane has to offer the same.
  *
- * A flow is active until the client says FIN or RST, then closing; it is forgotten when no packet
+ * A flow is active until the client says FIN or RST, with a number near its last one so that nobody
+ * else says it, then closing; it is forgotten when no packet
  * came for the idle or the closing time (in a half-closed download the client's ACKs keep it). A
  * flow says by itself where its packets go, so a changed configuration does not touch it.
  *
@@ -49,9 +50,12 @@ void steer_clean(struct steer *s);
 
 /** steer_full() - is there no room for another flow? */
 bool steer_full(const struct steer *s);
-/** steer_add() - @tuple, client to VIP and not known yet, goes to @bridge; not when full */
+/**
+ * steer_add() - @tuple, client to VIP and not known yet, goes to @bridge; not when full
+ * @next: sequence number of the client's first byte
+ */
 void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *bridge, uint8_t index,
-	       uint64_t now_ms);
+	       uint32_t next, uint64_t now_ms);
 /** steer_find() - the flow of @tuple (client to VIP), or SLOT_NONE */
 uint32_t steer_find(const struct steer *s, const struct tuple *tuple);
 

@@ -38,6 +38,7 @@ enum splice_state { SPLICE_OPENING, SPLICE_SPLICED, SPLICE_CLOSING, SPLICE_DEAD,
  * @server, @server_side_port:	as the web server knows it
  * @isn_c, @isn_b:	as offered
  * @id, @answer:	of the offer: for answers
+ * @next:	what the client sends next: FIN and RST elsewhere are not its own
  * @fin:	who has said FIN: bits 0 (client) and 1 (web server)
  */
 struct splice_flow {
@@ -45,6 +46,7 @@ struct splice_flow {
 	struct endpoint client, vip, server;
 	uint16_t server_side_port;
 	uint32_t isn_c, isn_b, ts_b;
+	uint32_t next;
 	uint8_t options, wscale_client, wscale_balancer;
 	uint8_t fin;
 	uint64_t id;

@@ -137,6 +137,7 @@ bool splice_established(struct splice_table *t, uint32_t slot, const struct pack
 	if (n->timestamps && !o.timestamps)
 		return false;
 
+	f->next = f->isn_c + 1;
 	n->seq_delta = f->isn_b - syn_ack->seq;
 	n->ts_delta = n->timestamps ? o.tsval - f->ts_b : 0;
 	scaled = f->options & HANDOFF_WSCALE && o.wscale >= 0;
@@ -155,10 +156,12 @@ static void note_end(struct splice_table *t, uint32_t slot, const struct packet 
 		     uint64_t now_ms)
 {
 	struct splice_flow *f = &t->flows[slot];
+	bool own = side == FIN_SERVER || seq_advance(&f->next, p);
 
-	if (p->flags & TCP_FIN)
+	if (own && p->flags & TCP_FIN)
 		f->fin |= side;
-	if (splice_state(t, slot) == SPLICE_SPLICED && (p->flags & TCP_RST || f->fin == FIN_BOTH))
+	if (splice_state(t, slot) == SPLICE_SPLICED &&
+	    ((own && p->flags & TCP_RST) || f->fin == FIN_BOTH))
 		splice_set_state(t, slot, SPLICE_CLOSING, now_ms);
 	else
 		expiry_touch(&t->expiry, slot, now_ms);

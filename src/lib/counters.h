@@ -48,6 +48,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(HELD_MERGED, held_merged, BALANCER, "packets whose data was merged into an earlier held packet") \
 	X(DROP_HELD_DUPLICATE, drop_held_duplicate, BALANCER, "dropped: retransmission of data that is held") \
 	X(DROP_HELD_OUTSIDE, drop_held_outside, BALANCER, "dropped: data beyond what is held of a request") \
+	X(DROP_HELD_FOREIGN, drop_held_foreign, BALANCER, "dropped: data that acknowledges something else than the handshake") \
 	X(DROP_HELD_FULL, drop_held_full, BALANCER, "dropped: more packets than are held of a request") \
 	X(DROP_HELD_ABANDONED, drop_held_abandoned, BALANCER, "dropped: held for a connection that was given up") \
 	X(WINDOW_OPENED, window_opened, BALANCER, "duplicate ACKs sent so that a client with a long request goes on") \

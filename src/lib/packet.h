@@ -144,6 +144,24 @@ static inline bool seq_before(uint32_t a, uint32_t b)
 	return (int32_t)(a - b) < 0;
 }
 
+/**
+ * seq_advance() - is @p near what its sender has sent so far?
+ * @next: the highest sequence number seen plus one; moves on with the packet if it is near.
+ *
+ * What ends a connection is believed only when it is within 64 KiB of @next. One who does not see
+ * the packets of a connection hits that range once in 32,768 tries, for each port that he has to
+ * guess as well. A gap that is wider, after a burst of losses, closes with the retransmissions.
+ */
+static inline bool seq_advance(uint32_t *next, const struct packet *p)
+{
+	uint32_t end = p->seq + packet_seq_len(p);
+	bool near = p->seq - *next + 0x10000 <= 0x20000;
+
+	if (near && !(p->flags & TCP_RST) && seq_before(*next, end))
+		*next = end;
+	return near;
+}
+
 /* Unaligned big-endian access: wire structs are never cast onto buffers. */
 static inline uint16_t get_be16(const uint8_t *p)
 {
