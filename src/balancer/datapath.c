@@ -77,7 +77,7 @@ static bool step_parse(struct step *s)
 		drop(s, counter_of_packet_fault(fault));
 		return true;
 	}
-	s->p.checksum = (uint8_t)s->qp->checksum;
+	s->p.checksum = s->qp->checksum;
 	return false;
 }
 

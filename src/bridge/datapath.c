@@ -43,7 +43,7 @@ static bool step_quote(struct step *s)
 		drop(s, counter_of_packet_fault(fault));
 		return true;
 	}
-	q.checksum = (uint8_t)s->qp->checksum;
+	q.checksum = s->qp->checksum;
 	if (q.checksum != CHECKSUM_PARTIAL && !icmp_quote_checksum_ok(&q)) {
 		drop(s, COUNTER_DROP_CHECKSUM);
 		return true;
@@ -69,7 +69,7 @@ static bool step_parse(struct step *s)
 		drop(s, counter_of_packet_fault(fault));
 		return true;
 	}
-	s->p.checksum = (uint8_t)s->qp->checksum;
+	s->p.checksum = s->qp->checksum;
 	return false;
 }
 

@@ -21,9 +21,10 @@
  *		 choose addresses and ports; chains through an array of next slots.
  * struct expiry classes of equal lifetime. Each class is a list in the order of its deadlines, so
  *		 only heads need a look. A packet that refreshes a flow does not move it in the
- *list: it writes one time stamp, and the head is put to the end when its time comes and the stamp
- *turns out to be newer. So a flow that was never refreshed goes on time; one that was refreshed is
- *never taken early, and late by less than one lifetime.
+ *		 list: it writes one time stamp, and the head is put to the end when its time comes
+ *		 and the stamp turns out to be newer. So a flow that was never refreshed goes on
+ *		 time; one that was refreshed is never taken early, and late by less than one
+ *		 lifetime.
  *
  * Not handled: sharing between threads. Each worker has tables of its own.
  */

@@ -150,8 +150,9 @@ enum handoff_fault handoff_record_decode(struct handoff_record *r,
 
 	if (fault != HANDOFF_OK)
 		return fault;
-	if (!family_valid(buf[16]) || !family_valid(buf[48]) || buf[46] > TCP_WSCALE_MAX ||
-	    buf[47] < 1 || buf[47] > 63)
+	if (!family_valid(buf[16]) || !family_valid(buf[48]) || buf[17] & ~HANDOFF_OPTIONS_ALL ||
+	    buf[46] > TCP_WSCALE_MAX || buf[47] < 1 || buf[47] > 63 || !get_be16(buf + 18) ||
+	    !get_be16(buf + 50))
 		return HANDOFF_BAD_FIELD;
 
 	r->type = buf[3];

@@ -67,8 +67,13 @@
  * +---------------------------------------------------------------+
  *
  * The MAC is BLAKE2b-128 keyed with the 32-byte key of that id (crypto_generichash of libsodium).
- * For records it covers also what gives them meaning: client address and port, bridge address,
- * destination port and sequence number of the SYN.
+ * For records it covers also what gives them meaning, as 42 bytes behind the record's own: family
+ * and 16 bytes of the client's address, family and 16 bytes of the bridge's, client port,
+ * destination port and sequence number of the SYN. The DSCP field is compared with the index.
+ *
+ * Not protected: the options and the window of the SYN, which whoever is on the path could change
+ * in any SYN; and freshness: who has seen an OPEN can send it once more when its connection is over,
+ * and makes the web server answer a handshake that nobody completes.
  */
 
 #define HANDOFF_VERSION	   1
@@ -92,6 +97,7 @@ enum handoff_options {
 	HANDOFF_WSCALE = 0x01, /* window scaling was negotiated with the client */
 	HANDOFF_SACK = 0x02,
 	HANDOFF_TIMESTAMPS = 0x04,
+	HANDOFF_OPTIONS_ALL = 0x07,
 };
 
 /** enum handoff_reason - in REFUSED: why */
@@ -113,7 +119,7 @@ struct handoff_key {
 	uint8_t key[HANDOFF_KEY_LEN];
 };
 
-/** struct handoff_keys - the first one signs, all of them are accepted */
+/** struct handoff_keys - at least one, ids unique; the first one signs, all of them are accepted */
 struct handoff_keys {
 	struct handoff_key key[HANDOFF_KEYS_MAX];
 	size_t count;

@@ -46,6 +46,9 @@ static enum packet_fault parse_outer(struct icmp_quote *q, size_t buffer)
 		return PACKET_TRUNCATED;
 	q->src = addr_from_bytes(v4 ? 4 : 6, ip + (v4 ? 12 : 8));
 	q->dst = addr_from_bytes(v4 ? 4 : 6, ip + (v4 ? 16 : 24));
+	/* As in packet_parse(): no IPv4-mapped address comes over a wire. */
+	if (!v4 && (q->src.family != 6 || q->dst.family != 6))
+		return PACKET_BAD_IP;
 	return PACKET_OK;
 }
 
@@ -79,6 +82,8 @@ enum packet_fault icmp_quote_parse(struct icmp_quote *q, void *data, size_t len)
 	q->tcp = (uint16_t)(q->inner + header);
 	q->tuple.src = addr_from_bytes(version, inner + (version == 4 ? 12 : 8));
 	q->tuple.dst = addr_from_bytes(version, inner + (version == 4 ? 16 : 24));
+	if (q->tuple.src.family != version || q->tuple.dst.family != version)
+		return PACKET_NOT_TCP;
 	q->tuple.sport = get_be16(q->data + q->tcp);
 	q->tuple.dport = get_be16(q->data + q->tcp + 2);
 	return PACKET_OK;

@@ -44,7 +44,7 @@ struct icmp_quote {
 	struct addr src, dst;
 	struct tuple tuple;
 	uint8_t dscp;
-	uint8_t checksum;
+	enum packet_checksum checksum;
 };
 
 /**

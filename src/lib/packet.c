@@ -2,15 +2,17 @@
 /* Parsing, changing and building TCP packets over IPv4 and IPv6. */
 #include "packet.h"
 
+#include <assert.h>
 #include <netinet/in.h>
 #include <string.h>
 
 #include "checksum.h"
 #include "tcp_options.h"
 
-#define IPV4_HEADER 20
-#define IPV6_HEADER 40
-#define TCP_HEADER  20
+#define IPV4_HEADER    20
+#define IPV6_HEADER    40
+#define TCP_HEADER     20
+#define TCP_HEADER_MAX 60
 
 /* Offsets inside the TCP header (RFC 9293, 3.1). */
 enum { TH_SPORT = 0, TH_DPORT = 2, TH_SEQ = 4, TH_ACK = 8, TH_OFFSET = 12, TH_FLAGS = 13 };
@@ -43,7 +45,8 @@ static enum packet_fault parse_ipv4(struct packet *p, size_t buffer)
 
 /*
  * Hop-by-hop options, routing and destination options are walked (RFC 8200, 4). A fragment header
- * that says "this is all" (RFC 6946) is one more header; any other makes it a fragment.
+ * that says "this is all" (RFC 6946) is one more header; any other makes it a fragment. Behind an
+ * authentication header nothing may be translated, so that is not TCP to us.
  */
 static enum packet_fault walk_ipv6(const struct packet *p, size_t *at, uint8_t *protocol)
 {
@@ -92,6 +95,12 @@ static enum packet_fault parse_ipv6(struct packet *p, size_t buffer)
 	p->dscp = (uint8_t)((ip[0] & 0x0f) << 2 | ip[1] >> 6);
 	p->tuple.src = addr_from_bytes(6, ip + 8);
 	p->tuple.dst = addr_from_bytes(6, ip + 24);
+	/* IPv4-mapped addresses stand for IPv4 in sockets, never on a wire (RFC 4038, 4.2). */
+	if (p->tuple.src.family != 6 || p->tuple.dst.family != 6)
+		return PACKET_BAD_IP;
+	/* Behind 64 KiB of extension headers: nobody sends that, and offsets have 16 bits. */
+	if (at + TCP_HEADER_MAX > UINT16_MAX)
+		return PACKET_BAD_IP;
 	p->tcp = (uint16_t)at;
 	return PACKET_OK;
 }
@@ -201,6 +210,7 @@ void packet_checksum_adjust(struct packet *p, uint64_t before)
 
 static void put_addr(struct packet *p, size_t v4_at, size_t v6_at, const struct addr *addr)
 {
+	assert(addr->family == p->data[0] >> 4);
 	memcpy(p->data + (addr->family == 4 ? v4_at : v6_at), addr->bytes, addr_len(addr));
 }
 
@@ -259,6 +269,7 @@ void packet_set_dscp(struct packet *p, uint8_t dscp)
 
 void packet_truncate(struct packet *p, size_t payload_len)
 {
+	assert(payload_len <= packet_payload_len(p));
 	p->len = p->payload + payload_len;
 	if (p->tuple.src.family == 4)
 		put_be16(p->data + 2, (uint16_t)p->len);

@@ -59,7 +59,7 @@ struct packet {
 	uint16_t window;
 	uint8_t flags;
 	uint8_t dscp;
-	uint8_t checksum;
+	enum packet_checksum checksum;
 };
 
 /** packet_parse() - check @data against @len and fill @p; on a fault @p is not to be used */
@@ -104,6 +104,7 @@ uint64_t packet_header_sum(const struct packet *p);
  */
 void packet_checksum_adjust(struct packet *p, uint64_t before);
 
+/* The setters; an address must be of the packet's own family. */
 void packet_set_src(struct packet *p, const struct addr *addr, uint16_t port);
 void packet_set_dst(struct packet *p, const struct addr *addr, uint16_t port);
 void packet_set_seq(struct packet *p, uint32_t seq);
@@ -112,7 +113,9 @@ void packet_set_window(struct packet *p, uint16_t window);
 void packet_set_flags(struct packet *p, uint8_t flags);
 /** packet_set_dscp() - code point 0..63; the two ECN bits beside it stay as they are */
 void packet_set_dscp(struct packet *p, uint8_t dscp);
-/** packet_truncate() - cut the data to its first @payload_len bytes; lengths in the IP header too
+/**
+ * packet_truncate() - cut the data to its first @payload_len bytes, no more than there are
+ * Adjusts the length in the IP header too.
  */
 void packet_truncate(struct packet *p, size_t payload_len);
 

@@ -33,8 +33,10 @@
 
 /**
  * struct splice - the numbers between the two handshakes
- * @client_shift:	scale of the windows that the client sends; @client_shift_server: the scale
- *by which the web server reads them. The server's own the other way round.
+ * @client_shift:	scale of the windows that the client sends, 0..14
+ * @client_shift_server: the scale by which the web server reads them
+ * @server_shift:	scale of the windows that the web server sends
+ * @server_shift_client: the scale by which the client reads them
  * @timestamps:		both sides use them; without, a timestamp option is left alone
  */
 struct splice {
@@ -45,7 +47,7 @@ struct splice {
 	bool timestamps;
 };
 
-/** splice_rescale() - a window field of scale @from as a field of scale @to */
+/** splice_rescale() - a window field of scale @from as a field of scale @to, both 0..14 */
 uint16_t splice_rescale(uint16_t window, unsigned int from, unsigned int to);
 
 /**

@@ -145,7 +145,7 @@ static inline void wire_make(struct wire *w, const struct wire_fields *f)
 	assert(f->options_len % 4 == 0);
 	memset(w, 0, sizeof(*w));
 	w->tcp = (f->version == 4 ? wire_put_ipv4 : wire_put_ipv6)(w->bytes, f,
-								     header + f->payload_len);
+								   header + f->payload_len);
 	w->payload = w->tcp + header;
 	w->len = w->payload + f->payload_len;
 	assert(w->len <= WIRE_MAX);
@@ -163,7 +163,7 @@ static inline void wire_make(struct wire *w, const struct wire_fields *f)
 	wire_check_fill(w);
 }
 
-/** wire_exact() - a copy in memory of exactly @len bytes, so that a sanitizer sees a byte too many */
+/** wire_exact() - a copy in exactly @len bytes, so that a sanitizer sees each byte too many */
 static inline uint8_t *wire_exact(const void *bytes, size_t len)
 {
 	uint8_t *copy = malloc(len);
