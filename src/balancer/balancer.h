@@ -11,6 +11,7 @@
 #include "lib/pool.h"
 #include "listener.h"
 #include "os/inject.h"
+#include "os/log.h"
 #include "os/worker.h"
 #include "settings.h"
 #include "snoop.h"
@@ -35,6 +36,7 @@ struct balancer_worker {
 	struct endpoint answer; /* where bridges answer this worker */
 	int answer_fd;
 	struct inject inject;
+	struct log_limit *backend_limits; /* by number of the backend */
 	struct snoop snoop;
 	struct listener listener;
 	struct handover_table handovers;

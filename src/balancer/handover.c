@@ -18,11 +18,10 @@
 
 /* Waits before the offer is repeated for the first, second and third time, then before giving up.
  */
-#define OFFER_WAITS   4
-#define PACKET_MAX    65535
-#define HELD_TO_WAKE  8 /* held packets: an initial window of 10 (RFC 6928) is nearly used up */
-#define TRIED_WORDS   16
-#define BACKENDS_MOST (TRIED_WORDS * 64)
+#define OFFER_WAITS  4
+#define PACKET_MAX   65535
+#define HELD_TO_WAKE 8 /* segments held: an initial window of 10 (RFC 6928) is nearly used up */
+#define TRIED_WORDS  (BACKENDS_MAX / 64)
 
 static const uint64_t offer_wait_ms[OFFER_WAITS] = { 20, 40, 120, 120 };
 
@@ -173,15 +172,15 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	send_record(w, slot, HANDOFF_OPEN);
 }
 
-static void next_backend(struct balancer_worker *w, uint32_t slot, const char *why,
-			 struct log_limit *limit, uint64_t now_ms)
+static void next_backend(struct balancer_worker *w, uint32_t slot, const char *why, uint64_t now_ms)
 {
 	const struct handover *h = &w->handovers.handovers[slot];
 	char text[ADDR_STRLEN];
 
-	log_warning_limited(
-		limit, now_ms, "service %s: backend %s (%s) does not take connections: %s",
-		h->service->name, h->backend->name, addr_format(&h->backend->address, text), why);
+	log_warning_limited(&w->backend_limits[h->backend->number], now_ms,
+			    "service %s: backend %s (%s) does not take connections: %s",
+			    h->service->name, h->backend->name,
+			    addr_format(&h->backend->address, text), why);
 	offer(w, slot, now_ms);
 }
 
@@ -220,6 +219,12 @@ static void wake_client(struct balancer_worker *w, uint32_t slot)
 	counters_add(&w->counters, COUNTER_WINDOW_OPENED, 1);
 }
 
+/* What the client's congestion window counts; a held packet may be many segments merged (GRO). */
+static size_t segments_held(const struct handover *h)
+{
+	return h->hold.packets + hold_ready(&h->hold) / h->handshake.mss_balancer;
+}
+
 /* New bytes were held: is the request known now? */
 static void recognise(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
@@ -244,7 +249,7 @@ static void recognise(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 							       : COUNTER_REQUESTS_NOT_RECOGNISED,
 				     1);
 			fall_back(w, slot, now_ms);
-		} else if (h->hold.packets >= HELD_TO_WAKE) {
+		} else if (segments_held(h) >= HELD_TO_WAKE) {
 			wake_client(w, slot);
 		}
 		break;
@@ -459,7 +464,7 @@ static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	struct handover *h = &w->handovers.handovers[slot];
 	const struct tuple tuple = *tuple_of(w, slot);
 
-	if (steer_full(&w->steer)) { /* filled up since the offer was made */
+	if (steer_full(&w->steer)) { /* since the offer was made */
 		counters_add(&w->counters, COUNTER_FLOWS_REFUSED, 1);
 		counters_add(&w->counters, COUNTER_ABORT_SENT, 1);
 		send_record(w, slot, HANDOFF_ABORT);
@@ -478,7 +483,6 @@ static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 void handover_answer(struct balancer_worker *w, const struct handoff_answer *answer,
 		     uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
 	struct handover_table *t = &w->handovers;
 	uint32_t slot = (uint32_t)answer->id;
 
@@ -493,12 +497,11 @@ void handover_answer(struct balancer_worker *w, const struct handoff_answer *ans
 		return;
 	}
 	counters_add(&w->counters, COUNTER_OPEN_REFUSED, 1);
-	next_backend(w, slot, handoff_reason_text(answer->reason), &limit, now_ms);
+	next_backend(w, slot, handoff_reason_text(answer->reason), now_ms);
 }
 
 static void offer_unanswered(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
 	struct handover *h = &w->handovers.handovers[slot];
 
 	if (++h->repeats < OFFER_WAITS) {
@@ -510,7 +513,7 @@ static void offer_unanswered(struct balancer_worker *w, uint32_t slot, uint64_t 
 	counters_add(&w->counters, COUNTER_OPEN_SILENT, 1);
 	counters_add(&w->counters, COUNTER_ABORT_SENT, 1);
 	send_record(w, slot, HANDOFF_ABORT);
-	next_backend(w, slot, "no answer", &limit, now_ms);
+	next_backend(w, slot, "no answer", now_ms);
 }
 
 void handover_expire(struct balancer_worker *w, uint64_t now_ms)

@@ -79,7 +79,9 @@ static int make_tables(struct balancer_worker *w, const struct balancer_settings
 	uint64_t request_ms = (uint64_t)s->timeouts.request_ms;
 	uint32_t requests = worker_share(s->limits.requests, threads);
 
-	if (snoop_init(&w->snoop, worker_share(s->limits.handshakes, threads), &w->counters) ||
+	w->backend_limits = calloc(s->backend_count, sizeof(*w->backend_limits));
+	if (!w->backend_limits ||
+	    snoop_init(&w->snoop, worker_share(s->limits.handshakes, threads), &w->counters) ||
 	    listener_init(&w->listener, (uint32_t)s->service_count, requests, request_ms,
 			  &w->counters) ||
 	    handover_init(&w->handovers, requests, (uint32_t)s->limits.request_bytes, request_ms) ||
@@ -123,7 +125,7 @@ static int worker_make(struct balancer_worker *w, const struct balancer *b, unsi
 	if (!ret)
 		ret = make_tables(w, s);
 	if (!ret)
-		ret = inject_open(&w->inject, &w->counters);
+		ret = inject_open(&w->inject, &w->counters, 0);
 	if (!ret)
 		ret = open_answers(w);
 	w->worker.role = &balancer_role;
@@ -142,6 +144,7 @@ static void worker_unmake(struct balancer_worker *w)
 	handover_clean(&w->handovers);
 	listener_clean(&w->listener);
 	snoop_clean(&w->snoop);
+	free(w->backend_limits);
 }
 
 /* For one service after the other, each worker in its turn: see listener_listen(). */

@@ -301,15 +301,21 @@ static void resolve_pool(struct settings_check *c, const struct balancer_setting
 }
 
 /* A bridge with the virtual address would be the balancer itself. */
-static void check_backends(struct settings_check *c, const struct balancer_settings *settings,
+static void check_backends(struct settings_check *c, struct balancer_settings *settings,
 			   size_t pool)
 {
 	const struct pool_settings *p = &settings->pools[pool];
 	char here[PATH_LEN], there[PATH_LEN], text[ADDR_STRLEN];
 
+	if (p->backend_count > BACKENDS_MAX) {
+		snprintf(here, sizeof(here), "pools[%zu].backends", pool);
+		settings_error(c, here, "%zu backends are too many; a pool has at most %d",
+			       p->backend_count, BACKENDS_MAX);
+	}
 	for (size_t i = 0; i < p->backend_count; i++) {
 		const struct addr *address = &p->backends[i].address;
 
+		p->backends[i].number = settings->backend_count++;
 		for (size_t j = 0; address->family && j < settings->service_count; j++) {
 			if (!addr_equal(address, &settings->services[j].address))
 				continue;
@@ -325,7 +331,7 @@ static void check_backends(struct settings_check *c, const struct balancer_setti
 
 static void check(struct settings_check *c, void *all)
 {
-	const struct balancer_settings *settings = all;
+	struct balancer_settings *settings = all;
 
 	for (size_t i = 0; i < settings->service_count; i++) {
 		resolve_pool(c, settings, i);

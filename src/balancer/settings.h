@@ -10,6 +10,7 @@
 #include "lib/addr.h"
 
 #define NAME_LEN_MAX 63
+#define BACKENDS_MAX 1024 /* of a pool */
 
 enum handshake_source { HANDSHAKE_SNOOP, HANDSHAKE_SOCKET };
 enum service_fallback { FALLBACK_SOURCE, FALLBACK_RESET };
@@ -17,12 +18,13 @@ enum service_fallback { FALLBACK_SOURCE, FALLBACK_RESET };
 struct backend_settings {
 	char name[NAME_LEN_MAX + 1]; /* letters, digits, '-', '_', '.'; unique in its pool */
 	struct addr address;	     /* the bridge; IPv4 */
+	size_t number;		     /* counts the backends of all pools, resolved by the check */
 	int weight;		     /* 1..1000, default 100 */
 };
 
 struct pool_settings {
 	char name[NAME_LEN_MAX + 1];	   /* unique */
-	struct backend_settings *backends; /* at least one */
+	struct backend_settings *backends; /* 1..BACKENDS_MAX */
 	size_t backend_count;
 };
 
@@ -59,6 +61,7 @@ struct balancer_settings {
 	} timeouts;
 	struct pool_settings *pools;
 	size_t pool_count;
+	size_t backend_count; /* of all pools, resolved by the check */
 	struct service_settings *services;
 	size_t service_count;
 };

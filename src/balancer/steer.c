@@ -42,16 +42,34 @@ void steer_clean(struct steer *s)
 	free(s->flows);
 }
 
+static void forget(struct steer *s, uint32_t slot)
+{
+	expiry_remove(&s->expiry, slot);
+	index_remove(&s->index, slot);
+	slots_put(&s->slots, slot);
+}
+
+/* The flow is over, as was to be expected. */
+static void end(struct steer *s, uint32_t slot)
+{
+	counters_add(s->counters, COUNTER_FLOWS_ENDED, 1);
+	forget(s, slot);
+}
+
 bool steer_full(const struct steer *s)
 {
-	return s->slots.used == s->slots.capacity;
+	return s->slots.used == s->slots.capacity &&
+	       expiry_oldest(&s->expiry, CLOSING) == SLOT_NONE;
 }
 
 void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *bridge, uint8_t index,
 	       uint32_t next, uint64_t now_ms)
 {
-	uint32_t slot = slots_take(&s->slots);
+	uint32_t slot;
 
+	if (s->slots.used == s->slots.capacity)
+		end(s, expiry_oldest(&s->expiry, CLOSING));
+	slot = slots_take(&s->slots);
 	s->flows[slot] = (struct flow){
 		.bridge = *bridge,
 		.index = index,
@@ -65,13 +83,6 @@ void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *br
 uint32_t steer_find(const struct steer *s, const struct tuple *tuple)
 {
 	return index_find(&s->index, tuple);
-}
-
-static void forget(struct steer *s, uint32_t slot)
-{
-	expiry_remove(&s->expiry, slot);
-	index_remove(&s->index, slot);
-	slots_put(&s->slots, slot);
 }
 
 static enum steer_verdict on_syn(struct steer *s, uint32_t slot)
@@ -125,28 +136,22 @@ void steer_answer(struct steer *s, const struct handoff_answer *answer)
 		counters_add(s->counters, COUNTER_ANSWERS_LATE, 1);
 		return;
 	}
-	if (answer->type == HANDOFF_ENDED) {
-		counters_add(s->counters, COUNTER_FLOWS_ENDED, 1);
-		forget(s, slot);
-	} else {
+	if (answer->type == HANDOFF_ENDED)
+		end(s, slot);
+	else
 		s->flows[slot].asks = 0;
-	}
 }
 
 void steer_expire(struct steer *s, uint64_t now_ms)
 {
-	static const enum counter counter[CLASSES] = {
-		[ACTIVE] = COUNTER_FLOWS_IDLE,
-		[CLOSING] = COUNTER_FLOWS_ENDED,
-	};
 	uint32_t slot;
 
-	for (unsigned int class = 0; class < CLASSES; class ++) {
-		while ((slot = expiry_next(&s->expiry, class, now_ms)) != SLOT_NONE) {
-			counters_add(s->counters, counter[class], 1);
-			forget(s, slot);
-		}
+	while ((slot = expiry_next(&s->expiry, ACTIVE, now_ms)) != SLOT_NONE) {
+		counters_add(s->counters, COUNTER_FLOWS_IDLE, 1);
+		forget(s, slot);
 	}
+	while ((slot = expiry_next(&s->expiry, CLOSING, now_ms)) != SLOT_NONE)
+		end(s, slot);
 }
 
 uint32_t steer_count(const struct steer *s)

@@ -20,7 +20,7 @@
  *
  * A flow is active until the client says FIN or RST, with a number near its last one so that nobody
  * else says it, then closing; it is forgotten when no packet
- * came for the idle or the closing time (in a half-closed download the client's ACKs keep it). A
+ * came for the idle or the closing time, or earlier when a new one needs its place and it is closing (in a half-closed download the client's ACKs keep it). A
  * flow says by itself where its packets go, so a changed configuration does not touch it.
  *
  * A SYN on a closing flow begins a new connection. A SYN on an active one may be the client's port
@@ -48,7 +48,7 @@ int steer_init(struct steer *s, uint32_t capacity, uint64_t idle_ms, uint64_t cl
 	       struct counters *counters);
 void steer_clean(struct steer *s);
 
-/** steer_full() - is there no room for another flow? */
+/** steer_full() - is there no room for another flow? Closing ones make room. */
 bool steer_full(const struct steer *s);
 /**
  * steer_add() - @tuple, client to VIP and not known yet, goes to @bridge; not when full

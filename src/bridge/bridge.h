@@ -13,6 +13,10 @@
 #include "settings.h"
 #include "splice.h"
 
+/* What translated packets, and our own, carry for the rules of nft/bridge.nft. */
+#define MARK_TRANSLATED 0x6c336473
+#define MARK_INJECTED	0x6c336474
+
 /**
  * struct bridge - what all workers read and none writes
  * @services:	(any address, 0) -> (VIP, port): number into settings->services

@@ -5,9 +5,6 @@
 #include "bridge.h"
 #include "lib/icmp_quote.h"
 
-/* What a translated packet carries, so that nft/bridge.nft keeps it out of connection tracking. */
-#define MARK_TRANSLATED 0x6c336473
-
 /* All of a step's view on one packet. */
 struct step {
 	struct bridge_worker *w;
@@ -23,10 +20,10 @@ static void drop(struct step *s, enum counter why)
 	queue_drop(s->w->worker.queue, s->qp->queue, s->qp->id);
 }
 
-static void accept_changed(struct step *s, uint32_t mark)
+static void accept_translated(struct step *s)
 {
 	queue_accept_changed(s->w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len,
-			     mark);
+			     MARK_TRANSLATED);
 }
 
 /* An ICMP error that a balancer steered here, about an answer of the web server. */
@@ -95,7 +92,7 @@ static bool step_server(struct step *s)
 		drop(s, COUNTER_DROP_SWALLOWED); /* repeated before the request has arrived */
 	} else {
 		splice_to_client(splices, slot, &s->p, s->now_ms);
-		accept_changed(s, MARK_TRANSLATED);
+		accept_translated(s);
 	}
 	return true;
 }
@@ -143,7 +140,7 @@ static bool step_client(struct step *s)
 		return false;
 	default:
 		splice_to_server(splices, slot, &s->p, s->now_ms);
-		accept_changed(s, 0);
+		accept_translated(s);
 		return true;
 	}
 }

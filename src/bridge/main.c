@@ -76,7 +76,7 @@ static int worker_make(struct bridge_worker *w, const struct bridge *b, unsigned
 			log_error("not enough memory for the table of flows: lower limits.flows");
 	}
 	if (!ret)
-		ret = inject_open(&w->inject, &w->counters);
+		ret = inject_open(&w->inject, &w->counters, MARK_INJECTED);
 	if (!ret)
 		ret = open_answers(w, &s->address);
 	w->worker.role = &bridge_role;
@@ -95,20 +95,22 @@ static void worker_unmake(struct bridge_worker *w)
 
 static int make_sets(struct nft_table *nft, const struct bridge_settings *s)
 {
-	struct nft_set *bridges, *vips, *servers;
+	struct nft_set *bridges, *vips, *ports, *servers;
 	int ret = nft_sets_open(nft, "l3dsr_bridge");
 
 	if (ret)
 		return ret;
 	bridges = nft_sets_add(nft, "bridges4", 1);
 	vips = nft_sets_add(nft, "vips4", s->service_count);
+	ports = nft_sets_add(nft, "ports4", s->service_count);
 	servers = nft_sets_add(nft, "servers4", s->service_count);
-	if (!bridges || !vips || !servers)
+	if (!bridges || !vips || !ports || !servers)
 		return -ENOMEM;
 
 	nft_set_put_addr(bridges, &s->address);
 	for (size_t i = 0; i < s->service_count; i++) {
 		nft_set_put_dscp(vips, (uint8_t)s->services[i].index, &s->services[i].vip);
+		nft_set_put_port(ports, (uint16_t)s->services[i].port);
 		nft_set_put_endpoint(servers, &s->services[i].server,
 				     (uint16_t)s->services[i].server_port);
 	}

@@ -87,7 +87,7 @@ static void pass_syn(struct bridge_worker *w, const struct splice_flow *f, struc
 	packet_set_dscp(p, 0);
 	packet_truncate(p, 0);
 	packet_checksum_fill(p);
-	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len, 0);
+	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len, MARK_TRANSLATED);
 }
 
 static void remember(struct splice_flow *f, const struct handoff_record *r,
@@ -177,7 +177,7 @@ static void asked(struct bridge_worker *w, const struct handoff_record *r, uint3
 	packet_truncate(p, 0);
 	packet_checksum_fill(p);
 	splice_to_server(&w->splices, slot, p, now_ms);
-	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len, 0);
+	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len, MARK_TRANSLATED);
 }
 
 void open_record(struct bridge_worker *w, struct packet *p, const struct queue_packet *qp,

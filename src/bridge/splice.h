@@ -21,7 +21,8 @@
  *
  *   OPENING	the SYN went to the web server, its answer is awaited for open_ms
  *   SPLICED	both handshakes are known, packets are translated; idle_s without a packet ends it
- *   CLOSING	both sides have said FIN, or one RST; packets are translated for closing_s more
+ *   CLOSING	both sides have said FIN, or one RST; packets are translated for closing_s more, or
+ *		until a new connection needs the place
  *   DEAD	taken back or too late: an answer of the web server that still comes is answered
  *		with a reset; forgotten after open_ms
  *

@@ -71,6 +71,17 @@ static bool choose_port(const struct splice_table *t, struct tuple *from_server)
 	return false;
 }
 
+/* The oldest of those that are over anyway. */
+static void make_room(struct splice_table *t)
+{
+	uint32_t slot = expiry_oldest(&t->expiry, SPLICE_CLOSING);
+
+	if (slot == SLOT_NONE)
+		return;
+	counters_add(t->counters, COUNTER_SPLICES_ENDED, 1);
+	splice_remove(t, slot);
+}
+
 uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
 		     const struct endpoint *vip, const struct endpoint *server, uint64_t now_ms)
 {
@@ -85,6 +96,8 @@ uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
 
 	if (!choose_port(t, &from_server))
 		return SLOT_NONE;
+	if (t->slots.used == t->slots.capacity)
+		make_room(t);
 	slot = slots_take(&t->slots);
 	if (slot == SLOT_NONE)
 		return SLOT_NONE;

@@ -12,17 +12,18 @@
 
 #define INJECT_MAX 512 /* headers with all options and a record */
 
-int inject_open(struct inject *inject, struct counters *counters)
+int inject_open(struct inject *inject, struct counters *counters, uint32_t mark)
 {
 	int ret;
 
 	inject->counters = counters;
 	/* IPPROTO_RAW implies IP_HDRINCL, and never receives anything. */
 	inject->fd4 = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
-	if (inject->fd4 >= 0)
+	if (inject->fd4 >= 0 &&
+	    setsockopt(inject->fd4, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) == 0)
 		return 0;
 	ret = -errno;
-	log_error_errno("cannot open a raw socket (CAP_NET_RAW is needed)");
+	log_error_errno("cannot open a raw socket (CAP_NET_RAW and CAP_NET_ADMIN are needed)");
 	return ret;
 }
 

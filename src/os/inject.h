@@ -14,8 +14,11 @@ struct inject {
 	struct counters *counters;
 };
 
-/** inject_open() - raw sockets; 0 or -errno after the reason was logged */
-int inject_open(struct inject *inject, struct counters *counters);
+/**
+ * inject_open() - raw sockets; 0 or -errno after the reason was logged
+ * @mark:	what the packets carry for this host's own rules; 0: nothing
+ */
+int inject_open(struct inject *inject, struct counters *counters, uint32_t mark);
 void inject_close(struct inject *inject);
 
 /** inject_send() - send a whole IP packet; a failure is counted */

@@ -97,6 +97,14 @@ void nft_set_put_addr(struct nft_set *set, const struct addr *addr)
 	put(set, &element);
 }
 
+void nft_set_put_port(struct nft_set *set, uint16_t port)
+{
+	struct nft_element element = { .key_len = sizeof(port) };
+
+	put_be16(element.key, port);
+	put(set, &element);
+}
+
 void nft_set_put_endpoint(struct nft_set *set, const struct addr *addr, uint16_t port)
 {
 	struct nft_element element = { .key_len = (uint32_t)addr_len(addr) + 4 };

@@ -44,6 +44,7 @@ struct nft_set *nft_sets_add(struct nft_table *table, const char *name, size_t c
 
 /* Elements; one that is there already is not added again. @set has room for it. */
 void nft_set_put_addr(struct nft_set *set, const struct addr *addr);
+void nft_set_put_port(struct nft_set *set, uint16_t port);
 void nft_set_put_endpoint(struct nft_set *set, const struct addr *addr, uint16_t port);
 void nft_set_put_dscp(struct nft_set *set, uint8_t dscp, const struct addr *addr);
 
