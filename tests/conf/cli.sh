@@ -82,6 +82,20 @@ for daemon in balancer bridge; do
 	holds "$program tells that its output was lost" test $? -eq 1
 done
 
+# A pool of as many backends as a handover can try, and of one more.
+many_backends() {
+	echo 'services = ({ name = "w"; address = "192.168.33.10"; index = 1; pool = "p"; });'
+	echo 'pools = ({ name = "p"; backends = ('
+	seq "$1" | awk 'NR > 1 { print "," }
+		{ printf "{ name = \"b%d\"; address = \"10.0.%d.%d\"; }\n", $1, $1 / 250, $1 % 250 + 1 }'
+	echo '); });'
+}
+many_backends 1024 >many.conf
+expect 0 '' 'many\.conf: configuration is valid' l3dsr-balancer -n -c many.conf
+many_backends 1025 >many.conf
+expect 1 '' 'many\.conf: .*pools\[0\]\.backends: 1025 backends are too many; .* at most 1024' \
+	l3dsr-balancer -n -c many.conf
+
 expect 0 'l3dsrctl [0-9]+\.[0-9]+\.[0-9]+' '' l3dsrctl -V
 expect 0 'Usage: l3dsrctl COMMAND .*' '' l3dsrctl --help
 expect 2 '' "l3dsrctl: a command is expected $(try l3dsrctl)" l3dsrctl
