@@ -93,7 +93,7 @@ many_backends() {
 many_backends 1024 >many.conf
 expect 0 '' 'many\.conf: configuration is valid' l3dsr-balancer -n -c many.conf
 many_backends 1025 >many.conf
-expect 1 '' 'many\.conf: .*pools\[0\]\.backends: 1025 backends are too many; .* at most 1024' \
+expect 1 '' 'many\.conf:2: pools\[0\]\.backends: 1025 backends are too many; .* at most 1024' \
 	l3dsr-balancer -n -c many.conf
 
 expect 0 'l3dsrctl [0-9]+\.[0-9]+\.[0-9]+' '' l3dsrctl -V
