@@ -246,33 +246,30 @@ static void readable(void *context, uint64_t now_ms)
 	}
 }
 
-/* A socket may go when its connection is steered. */
-static bool handed_over(void *context, const struct tuple *tuple)
+static enum listener_use use(void *context, const struct tuple *tuple)
 {
-	struct balancer_worker *w = context;
+	const struct balancer_worker *w = context;
 
-	return steer_find(&w->steer, tuple) != SLOT_NONE;
-}
-
-static bool busy(void *context, const struct tuple *tuple)
-{
-	struct balancer_worker *w = context;
-
-	return handover_find(&w->handovers, tuple) != SLOT_NONE;
+	if (steer_find(&w->steer, tuple) != SLOT_NONE)
+		return LISTENER_HANDED_OVER;
+	return handover_find(&w->handovers, tuple) != SLOT_NONE ? LISTENER_BUSY : LISTENER_IDLE;
 }
 
 void datapath_accept(struct balancer_worker *w, uint64_t now_ms)
 {
-	listener_accept(&w->listener, handed_over, w, now_ms);
+	const struct listener_judge judge = { .use = use, .context = w };
+
+	listener_accept(&w->listener, &judge, now_ms);
 }
 
 static int tick(void *context, uint64_t now_ms)
 {
 	struct balancer_worker *w = context;
+	const struct listener_judge judge = { .use = use, .context = w };
 
-	datapath_accept(w, now_ms);
+	listener_accept(&w->listener, &judge, now_ms);
 	handover_expire(w, now_ms);
-	listener_expire(&w->listener, busy, w, now_ms);
+	listener_expire(&w->listener, &judge, now_ms);
 	snoop_expire(&w->snoop, now_ms);
 	steer_expire(&w->steer, now_ms);
 	return handover_count(&w->handovers) ? WORKER_BUSY_MS : WORKER_TICK_MS;

@@ -19,6 +19,7 @@
 #define BACKLOG	      65535
 #define CLOSE_SOON_MS 50 /* for the kernel to receive the FIN that we have just let pass */
 #define TIMESTAMP_LEN 12 /* of the option with its padding, which Linux takes off the MSS */
+#define EVICT_TRIES   8	 /* sockets that are looked at to find one that can go */
 
 enum { WAITING, LEAVING, CLASSES };
 
@@ -100,67 +101,93 @@ static int release(struct listener *l, uint32_t slot)
 	return fd;
 }
 
-static void evict_oldest(struct listener *l)
+static bool still_there(int fd)
 {
-	uint32_t slot = expiry_oldest(&l->expiry, WAITING);
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
 
-	if (slot == SLOT_NONE)
-		slot = expiry_oldest(&l->expiry, LEAVING);
-	close_spoken(release(l, slot));
-	counters_add(l->counters, COUNTER_SOCKETS_EVICTED, 1);
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	       info.tcpi_state == TCP_ESTABLISHED;
 }
 
-static void keep(struct listener *l, const struct tuple *tuple, int fd, uint64_t now_ms)
+/* Close the oldest that nobody needs; false if the oldest ones are all needed. */
+static bool evict(struct listener *l, const struct listener_judge *judge, uint64_t now_ms)
+{
+	for (unsigned int i = 0; i < EVICT_TRIES; i++) {
+		uint32_t slot = expiry_oldest(&l->expiry, LEAVING);
+
+		if (slot == SLOT_NONE)
+			slot = expiry_oldest(&l->expiry, WAITING);
+		if (slot == SLOT_NONE)
+			return false;
+		if (judge->use(judge->context, &l->index.keys[slot]) == LISTENER_BUSY) {
+			expiry_set(&l->expiry, slot, WAITING, now_ms);
+			continue;
+		}
+		close_spoken(release(l, slot));
+		counters_add(l->counters, COUNTER_SOCKETS_EVICTED, 1);
+		return true;
+	}
+	return false;
+}
+
+static void keep(struct listener *l, const struct listener_judge *judge, const struct tuple *tuple,
+		 int fd, uint64_t now_ms)
 {
 	uint32_t slot = index_find(&l->index, tuple);
 
 	/* The kernel never has two sockets of one tuple: ours is dead, the client began anew. */
 	if (slot != SLOT_NONE)
 		close(release(l, slot));
-	slot = slots_take(&l->slots);
-	if (slot == SLOT_NONE) {
-		evict_oldest(l);
-		slot = slots_take(&l->slots);
+	if (l->slots.used == l->slots.capacity && !evict(l, judge, now_ms)) {
+		close_spoken(fd);
+		counters_add(l->counters, COUNTER_SOCKETS_EVICTED, 1);
+		return;
 	}
+	slot = slots_take(&l->slots);
 	l->accepted[slot].fd = fd;
 	index_insert(&l->index, slot, tuple);
-	expiry_set(&l->expiry, slot, WAITING, now_ms);
+	/* It may have left before we came to accept it. */
+	expiry_set(&l->expiry, slot, still_there(fd) ? WAITING : LEAVING, now_ms);
 }
 
-void listener_accept(struct listener *l, bool (*handed_over)(void *context, const struct tuple *),
-		     void *context, uint64_t now_ms)
+static void accept_from(struct listener *l, uint32_t number, const struct listener_judge *judge,
+			uint64_t now_ms)
 {
-	for (uint32_t i = 0; i < l->fd_count; i++) {
-		struct sockaddr_storage ss;
-		struct endpoint client;
-		struct tuple tuple;
-		socklen_t len;
-		int fd;
+	struct sockaddr_storage ss;
+	struct endpoint client;
+	struct tuple tuple;
+	socklen_t len;
+	int fd;
 
-		while (len = sizeof(ss),
-		       fd = accept4(l->fds[i], (struct sockaddr *)&ss, &len,
-				    SOCK_NONBLOCK | SOCK_CLOEXEC),
-		       fd >= 0) {
-			counters_add(l->counters, COUNTER_SOCKETS_ACCEPTED, 1);
-			if (addr_from_sockaddr(&client, &ss)) {
-				close(fd);
-				continue;
-			}
-			tuple = (struct tuple){ .src = client.addr,
-						.dst = l->vips[i].addr,
-						.sport = client.port,
-						.dport = l->vips[i].port };
-			if (handed_over(context, &tuple))
-				close(fd);
-			else
-				keep(l, &tuple, fd, now_ms);
+	while (len = sizeof(ss),
+	       fd = accept4(l->fds[number], (struct sockaddr *)&ss, &len,
+			    SOCK_NONBLOCK | SOCK_CLOEXEC),
+	       fd >= 0) {
+		counters_add(l->counters, COUNTER_SOCKETS_ACCEPTED, 1);
+		if (addr_from_sockaddr(&client, &ss)) {
+			close(fd);
+			continue;
 		}
-		if (errno == EMFILE || errno == ENFILE) {
-			counters_add(l->counters, COUNTER_ACCEPT_FAILED, 1);
-			if (l->slots.used)
-				evict_oldest(l);
-		}
+		tuple = (struct tuple){ .src = client.addr,
+					.dst = l->vips[number].addr,
+					.sport = client.port,
+					.dport = l->vips[number].port };
+		if (judge->use(judge->context, &tuple) == LISTENER_HANDED_OVER)
+			close(fd);
+		else
+			keep(l, judge, &tuple, fd, now_ms);
 	}
+	if (errno == EMFILE || errno == ENFILE) {
+		counters_add(l->counters, COUNTER_ACCEPT_FAILED, 1);
+		evict(l, judge, now_ms);
+	}
+}
+
+void listener_accept(struct listener *l, const struct listener_judge *judge, uint64_t now_ms)
+{
+	for (uint32_t i = 0; i < l->fd_count; i++)
+		accept_from(l, i, judge, now_ms);
 }
 
 static bool queue_seq(int fd, int queue, uint32_t *seq)
@@ -214,6 +241,7 @@ bool listener_handshake(const struct listener *l, const struct tuple *tuple, str
 	if (info.tcpi_options & TCPI_OPT_TIMESTAMPS) {
 		h->options |= HANDOFF_TIMESTAMPS;
 		h->mss_client += TIMESTAMP_LEN;
+		h->mss_balancer += TIMESTAMP_LEN;
 	}
 	if (info.tcpi_options & TCPI_OPT_SACK)
 		h->options |= HANDOFF_SACK;
@@ -243,23 +271,13 @@ bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t
 	return slot != SLOT_NONE;
 }
 
-static bool still_there(int fd)
-{
-	struct tcp_info info = { 0 };
-	socklen_t len = sizeof(info);
-
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
-	       info.tcpi_state == TCP_ESTABLISHED;
-}
-
-void listener_expire(struct listener *l, bool (*busy)(void *context, const struct tuple *),
-		     void *context, uint64_t now_ms)
+void listener_expire(struct listener *l, const struct listener_judge *judge, uint64_t now_ms)
 {
 	uint32_t slot;
 
 	for (unsigned int class = 0; class < CLASSES; class ++) {
 		while ((slot = expiry_next(&l->expiry, class, now_ms)) != SLOT_NONE) {
-			if (busy(context, &l->index.keys[slot]) ||
+			if (judge->use(judge->context, &l->index.keys[slot]) == LISTENER_BUSY ||
 			    (class == LEAVING && still_there(l->accepted[slot].fd))) {
 				expiry_set(&l->expiry, slot, WAITING, now_ms);
 				continue;

@@ -21,7 +21,7 @@
  *   socket between bind() and listen(), where children inherit it (measured; see tcp_close(),
  *   "if (unlikely(tcp_sk(sk)->repair))"), so that close() sends neither FIN nor RST;
  * - the client leaves or sends no request in time: TCP_REPAIR is switched off, so close() says FIN;
- * - the table is full: the oldest goes the same way.
+ * - the table is full: the oldest that is not busy goes the same way.
  *
  * It also tells what the handshake agreed on, for connections that were not snooped: with
  * TCP_REPAIR_QUEUE = TCP_SEND_QUEUE inherited, TCP_QUEUE_SEQ reads isn_b + 1 at once.
@@ -60,12 +60,21 @@ void listener_clean(struct listener *l);
 int listener_listen(struct listener *l, const struct endpoint *vip, unsigned int worker,
 		    unsigned int workers);
 
-/**
- * listener_accept() - take what the kernel has completed
- * @handed_over: of a tuple (client to VIP): needs it its socket no more? Then it is closed at once.
- */
-void listener_accept(struct listener *l, bool (*handed_over)(void *context, const struct tuple *),
-		     void *context, uint64_t now_ms);
+/** enum listener_use - what the rest of the daemon knows of a tuple (client to VIP) */
+enum listener_use {
+	LISTENER_IDLE,	      /* nothing: the connection is the kernel's */
+	LISTENER_BUSY,	      /* its request is being held: the socket must stay */
+	LISTENER_HANDED_OVER, /* it lives elsewhere: the socket is needed no more */
+};
+
+/** struct listener_judge - whom to ask about the connection of a socket */
+struct listener_judge {
+	enum listener_use (*use)(void *context, const struct tuple *tuple);
+	void *context;
+};
+
+/** listener_accept() - take what the kernel has completed */
+void listener_accept(struct listener *l, const struct listener_judge *judge, uint64_t now_ms);
 
 /** listener_handshake() - what the socket of @tuple tells; false if it was not accepted (yet) */
 bool listener_handshake(const struct listener *l, const struct tuple *tuple,
@@ -80,12 +89,8 @@ void listener_close_silent(struct listener *l, const struct tuple *tuple);
  */
 bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms);
 
-/**
- * listener_expire() - close what was silent for too long
- * @busy: of a tuple: is its request being held? Then it may go on.
- */
-void listener_expire(struct listener *l, bool (*busy)(void *context, const struct tuple *),
-		     void *context, uint64_t now_ms);
+/** listener_expire() - close what was silent for too long, or has left */
+void listener_expire(struct listener *l, const struct listener_judge *judge, uint64_t now_ms);
 /** listener_count() - accepted sockets now; may be read by another thread */
 uint32_t listener_count(const struct listener *l);
 

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Web servers, bridges and hosts that fail: the other backend answers, and the operator is told."""
+
+import contextlib
+import re
+import time
+
+import pytest
+
+import crafted
+from conftest import wait_until
+
+PATHS = [f"/page/{number}" for number in range(48)]
+
+# A SYN that is sent again would take a second.
+LONGEST = 0.95
+
+
+def served(lab):
+    """Who serves each path; fails when one is not served, or not in time."""
+    answers = crafted.fetch_all(lab, PATHS)
+    assert {answer.status for answer in answers.values()} == {200}
+    assert max(answer.seconds for answer in answers.values()) < LONGEST
+    return {path: answer.backend for path, answer in answers.items()}
+
+
+@contextlib.contextmanager
+def web_server_stopped(lab):
+    crafted.stop_nginx(lab, "backend1")
+    yield
+    crafted.start_nginx(lab, "backend1")
+
+
+def web_server_silent(lab):
+    """Its host drops the SYNs, as one whose backlog is full does."""
+    return crafted.nft(lab, "backend1", "chain c { type filter hook input priority 0; "
+                       "tcp dport 80 tcp flags syn drop; }")
+
+
+@contextlib.contextmanager
+def bridge_stopped(lab):
+    lab.daemon("stop", "bridge1")
+    yield
+    lab.daemon("start", "bridge1")
+
+
+@contextlib.contextmanager
+def bridge_killed(lab):
+    lab.daemon("kill", "bridge1")
+    yield
+    lab.daemon("start", "bridge1")
+
+
+@contextlib.contextmanager
+def host_gone(lab):
+    lab.exec("backend1", "ip", "link", "set", "eth0", "down")
+    yield
+    lab.exec("backend1", "ip", "link", "set", "eth0", "up")
+
+
+REFUSED = ("open_refused", "the web server refused the connection")
+SILENT = ("open_silent", "no answer")
+
+
+@pytest.mark.parametrize("failure, told", [(web_server_stopped, REFUSED),
+                                           (web_server_silent, SILENT), (bridge_stopped, SILENT),
+                                           (bridge_killed, SILENT), (host_gone, SILENT)])
+def test_the_other_backend_answers(own_lab, failure, told):
+    """While one fails in any way; what belongs to it is its own again when it is back."""
+    own_lab.up()
+    counter, reason = told
+    before = served(own_lab)
+    theirs = [path for path in PATHS if before[path] == "backend1"]
+    assert 10 <= len(theirs) <= 38
+
+    with failure(own_lab):
+        assert set(served(own_lab).values()) == {"backend2"}
+        counters = own_lab.counters("balancer")
+        assert counters[counter] == len(theirs)
+        assert counters["accepted"] == 2 * len(PATHS)
+        assert "no_backend" not in counters
+        line, = re.findall(r"warning: .*\bbackend cache1 .*", own_lab.log("balancer"))
+        assert reason in line
+        assert crafted.BRIDGES["backend1"] in line
+        assert "cache2" not in own_lab.log("balancer")
+
+    wait_until(lambda: served(own_lab) == before, what="the way it was")
+
+
+def test_all_web_servers_stopped(own_lab):
+    own_lab.up()
+    for backend in crafted.BRIDGES:
+        crafted.stop_nginx(own_lab, backend)
+    for path in PATHS[:20]:
+        with crafted.connect(own_lab) as sock:
+            begin = time.monotonic()
+            sock.sendall(crafted.request(path))
+            assert crafted.how_it_ends(sock) == ("reset", b"")
+            assert time.monotonic() - begin < 0.2
+    counters = own_lab.counters("balancer")
+    assert counters["no_backend"] == 20
+    assert counters["open_refused"] == 40
+    assert own_lab.log("balancer").count("no backend of pool caches") == 1
+    for backend in crafted.BRIDGES:
+        crafted.start_nginx(own_lab, backend)
+    assert len(set(served(own_lab).values())) == 2
+
+
+def test_each_failing_backend_is_named(own_lab):
+    """One that fails does not hide another one that fails within the same minute."""
+    own_lab.up()
+    for number, backend in enumerate(crafted.BRIDGES, 1):
+        path = crafted.path_of(own_lab, backend)
+        crafted.stop_nginx(own_lab, backend)
+        assert crafted.fetch(own_lab, path).status == 200
+        crafted.start_nginx(own_lab, backend)
+        assert f"backend cache{number} " in own_lab.log("balancer")
+
+
+def test_all_bridges_stopped(own_lab):
+    own_lab.up()
+    for name in ("bridge1", "bridge2"):
+        own_lab.daemon("stop", name)
+    begin = time.monotonic()
+    with crafted.connect(own_lab) as sock:
+        sock.sendall(crafted.request("/page/1"))
+        assert crafted.how_it_ends(sock) == ("reset", b"")
+    assert 0.4 < time.monotonic() - begin < 1.5
+    counters = own_lab.counters("balancer")
+    assert (counters["open_silent"], counters["no_backend"]) == (2, 1)
+    assert counters["sockets_now"] == counters["requests_now"] == counters["flows_now"] == 0
+
+
+def test_a_backend_that_fails_while_it_is_offered_a_connection(own_lab):
+    """Its late ACCEPTED changes nothing: the connection is the other's by then."""
+    own_lab.up()
+    path = crafted.path_of(own_lab, "backend1")
+    before = own_lab.counters("balancer")
+    rules = "chain c { type filter hook input priority -10; udp dport 6303 " \
+            "ip saddr 192.168.33.20 drop; }"
+    with crafted.nft(own_lab, "balancer", rules):
+        answer = crafted.fetch(own_lab, path)
+    assert (answer.status, answer.backend) == (200, "backend2")
+    crafted.counted(own_lab, "balancer", before, open_silent=1, abort_sent=1, accepted=1)
+    port = answer.local.split(":")[1]
+    wait_until(lambda: not crafted.server_connections(own_lab, "backend1", port),
+               what="the end of the connection that was taken back")
+    assert own_lab.counters("bridge1")["aborts"] == 1
