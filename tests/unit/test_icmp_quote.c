@@ -557,7 +557,8 @@ static void test_mapped_addresses(void **state)
 		base(&f, 6);
 		error_make(&w, &f);
 		memcpy(w.bytes + at[i], mapped, sizeof(mapped));
-		assert_int_not_equal(fault_of(w.bytes, w.len), PACKET_OK);
+		assert_int_equal(fault_of(w.bytes, w.len),
+				 at[i] < 48 ? PACKET_BAD_IP : PACKET_NOT_TCP);
 	}
 }
 
