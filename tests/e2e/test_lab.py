@@ -11,6 +11,8 @@ import pytest
 
 from conftest import DAEMONS, FILES, HOSTS, SERVERS, TOP, sha256_of, wait_until
 
+pytestmark = pytest.mark.plain
+
 
 def namespaces(lab):
     names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
