@@ -197,6 +197,8 @@ static bool step_silent(struct step *s)
 		/* If it was not the client's own, its request finds the socket. */
 		if (listener_close_soon(&w->listener, &s->p.tuple, s->now_ms))
 			snoop_forget(&w->snoop, &s->p.tuple);
+		else if (s->p.flags & TCP_RST)
+			snoop_reset(&w->snoop, &s->p);
 	} else {
 		snoop_ack(&w->snoop, &s->p);
 	}

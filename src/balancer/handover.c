@@ -222,7 +222,10 @@ static void wake_client(struct balancer_worker *w, uint32_t slot)
 /* What the client's congestion window counts; a held packet may be many segments merged (GRO). */
 static size_t segments_held(const struct handover *h)
 {
-	return h->hold.packets + hold_ready(&h->hold) / h->handshake.mss_balancer;
+	const struct handshake *hs = &h->handshake;
+	uint16_t mss = hs->mss_client < hs->mss_balancer ? hs->mss_client : hs->mss_balancer;
+
+	return h->hold.packets + hold_ready(&h->hold) / (mss ? mss : MSS_DEFAULT);
 }
 
 /* New bytes were held: is the request known now? */

@@ -158,6 +158,14 @@ bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handsha
 	return true;
 }
 
+void snoop_reset(struct snoop *s, const struct packet *p)
+{
+	uint32_t slot = index_find(&s->index, &p->tuple);
+
+	if (slot != SLOT_NONE && s->entries[slot].isn_c + 1 == p->seq)
+		release(s, slot);
+}
+
 void snoop_forget(struct snoop *s, const struct tuple *tuple)
 {
 	uint32_t slot = index_find(&s->index, tuple);

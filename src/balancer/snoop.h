@@ -63,6 +63,8 @@ void snoop_ack(struct snoop *s, const struct packet *p);
  */
 bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handshake *handshake,
 		bool *acked);
+/** snoop_reset() - a client's RST: forget the handshake if it has the right number */
+void snoop_reset(struct snoop *s, const struct packet *p);
 /** snoop_forget() - the entry of @tuple, if there is one */
 void snoop_forget(struct snoop *s, const struct tuple *tuple);
 void snoop_expire(struct snoop *s, uint64_t now_ms);

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Many connections: at once, and one after the other; nothing of them is left behind."""
+
+import contextlib
+import os
+import pathlib
+import re
+import resource
+import select
+import time
+
+import pytest
+
+import crafted
+from conftest import DAEMONS, VIP, wait_until
+from support import sanitized
+
+pytestmark = pytest.mark.both
+
+AT_ONCE = 1000
+SECONDS = 5 if sanitized() else 10
+EMPTY = {"flows_now", "requests_now", "sockets_now"}
+NEVER = {"verdicts_lost", "verdicts_refused", "queue_overruns", "queue_dropped_full",
+         "queue_dropped_undelivered", "inject_failed", "accept_failed", "no_backend",
+         "flows_refused", "requests_refused", "fallback_source", "fallback_reset",
+         "drop_full", "answers_failed"}
+
+WORKERS = [("snoop", 1), ("snoop", 2), ("snoop", 4), ("socket", 1), ("socket", 2), ("socket", 4)]
+workers = pytest.mark.parametrize("handshake, threads", WORKERS,
+                                  ids=[f"{handshake}-{threads}" for handshake, threads in WORKERS])
+
+
+def up(lab, directory, handshake="snoop", threads=1):
+    """A lab that forgets soon; so many threads in each daemon."""
+    texts = {}
+    for name in DAEMONS:
+        text = crafted.replaced(crafted.template(name), "closing_s = 5;", "closing_s = 1;")
+        texts[name] = crafted.replaced(text, "idle_s = 60;", "idle_s = 8;")
+        texts[name] += f"threads = {threads};\n"
+    texts["balancer"] += f'handshake = "{handshake}";\n'
+    crafted.up(lab, directory, **texts)
+
+
+def pid_of(lab, name):
+    pid, = lab.daemon("pids", name)
+    return pid
+
+
+def resident_kb(lab, name):
+    text = pathlib.Path(f"/proc/{pid_of(lab, name)}/status").read_text()
+    return int(re.search(r"^VmRSS:\s+(\d+) kB$", text, re.M).group(1))
+
+
+def descriptors(lab):
+    return {name: len(os.listdir(f"/proc/{pid_of(lab, name)}/fd")) for name in DAEMONS}
+
+
+def sockets(lab):
+    """TCP sockets of the balancer's kernel, but those that listen."""
+    lines = lab.exec("balancer", "ss", "-Htan").stdout.splitlines()
+    return [line for line in lines if not line.startswith("LISTEN")]
+
+
+def assert_nothing_left(lab, before):
+    """Tables empty, every packet answered, no socket; and nothing went wrong on the way."""
+    for name in DAEMONS:
+        counters = wait_until(lambda: empty(lab, name), 15, f"empty tables of {name}")
+        assert {key: counters[key] for key in NEVER & set(counters) if counters[key]} == {}
+    wait_until(lambda: not sockets(lab), what="the end of all sockets")
+    # The daemons read a file of the kernel now and then.
+    wait_until(lambda: descriptors(lab) == before, what="the same number of descriptors")
+
+
+def empty(lab, name):
+    """The counters of a daemon, if it has nothing to do and nothing in its tables."""
+    counters = lab.counters(name)
+    gauges = [counters[key] for key in EMPTY & set(counters)]
+    idle = counters.get("packets") == counters.get("verdicts")
+    return counters if gauges and not any(gauges) and idle else None
+
+
+@contextlib.contextmanager
+def many_files():
+    """Room for a thousand sockets in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def gather(connections, timeout=20):
+    """All that comes on the connections until their ends, in their order."""
+    poller = select.poll()
+    data = {sock.fileno(): b"" for sock in connections}
+    by_number = {sock.fileno(): sock for sock in connections}
+    for number in data:
+        poller.register(number, select.POLLIN)
+    left = set(data)
+    deadline = time.monotonic() + timeout
+    while left:
+        assert time.monotonic() < deadline, f"{len(left)} connections have no end"
+        for number, _ in poller.poll(1000):
+            piece = by_number[number].recv(65536)
+            data[number] += piece
+            if not piece:
+                poller.unregister(number)
+                left.remove(number)
+    return [data[sock.fileno()] for sock in connections]
+
+
+# A new URL for each request, so that both backends get some.
+URLS = """
+local number = 0
+function request()
+    number = number + 1
+    return wrk.format("GET", "/page/load-" .. number)
+end
+"""
+
+
+def wrk(lab, directory, seconds):
+    """A new connection for each request; returns how many there were, and there was no error."""
+    script = directory / "urls.lua"
+    script.write_text(URLS)
+    done = lab.exec("client", "wrk", "-t", 2, "-c", 64, "-d", seconds, "--timeout", "10s",
+                    "-s", script, "-H", "Connection: close", f"http://{VIP}",
+                    timeout=seconds + 30)
+    assert "Socket errors" not in done.stdout, done.stdout
+    assert "Non-2xx" not in done.stdout, done.stdout
+    return int(re.search(r"(\d+) requests in", done.stdout).group(1))
+
+
+def test_a_new_connection_per_request(own_lab, tmp_path):
+    """For ten seconds, and once more: the second time, no daemon takes more memory."""
+    up(own_lab, tmp_path)
+    before = descriptors(own_lab)
+    resident = []
+    for _ in range(2):
+        accepted = own_lab.counters("balancer").get("accepted", 0)
+        requests = wrk(own_lab, tmp_path, SECONDS)
+        assert requests >= 1000 * SECONDS
+        assert own_lab.counters("balancer")["accepted"] - accepted >= requests
+        assert_nothing_left(own_lab, before)
+        resident.append({name: resident_kb(own_lab, name) for name in DAEMONS})
+    for name in DAEMONS:
+        first, second = (run[name] for run in resident)
+        assert second < first * 1.02 + 200, f"{name}: {first} kB, then {second} kB"
+
+
+def open_at_once(lab):
+    """All handshakes are done, then all requests are sent, then all answers are read."""
+    with many_files(), contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(crafted.connect(lab, timeout=20))
+                       for _ in range(AT_ONCE)]
+        wait_until(lambda: lab.counters("balancer")["sockets_now"] == AT_ONCE,
+                   what="all connections in the balancer")
+        for number, sock in enumerate(connections):
+            sock.sendall(crafted.request(f"/page/at-once-{number}", "Connection: close"))
+        answers = gather(connections)
+        for number, (sock, answer) in enumerate(zip(connections, answers)):
+            seen = "{}:{}".format(*sock.getsockname())
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert answer.endswith(f" {seen} /page/at-once-{number}\n".encode())
+
+
+@workers
+def test_many_connections(own_lab, tmp_path, handshake, threads):
+    """A thousand at once, then thousands one after the other.
+
+    A socket with the wrong worker would not be found: with two, that would be every other one.
+    """
+    up(own_lab, tmp_path, handshake, threads)
+    before = descriptors(own_lab)
+    open_at_once(own_lab)
+    counters = own_lab.counters("balancer")
+    assert counters["requests"] == counters["accepted"] == AT_ONCE
+    assert counters[f"handshake_by_{handshake}"] == AT_ONCE
+    # More when a bridge was too slow for a balancer, which then went to the other one.
+    assert sum(own_lab.counters(name).get("spliced", 0) for name in ("bridge1", "bridge2")) >= \
+        AT_ONCE
+    assert wrk(own_lab, tmp_path, 1) >= 500
+    counters = own_lab.counters("balancer")
+    assert counters[f"handshake_by_{handshake}"] >= 0.999 * counters["requests"]
+    assert counters.get("handshake_unknown", 0) <= 0.001 * counters["requests"]
+    assert_nothing_left(own_lab, before)
