@@ -149,6 +149,9 @@ static bool step_steered(struct step *s)
 	case STEER_ASK:
 		ask(s, flow);
 		return true;
+	case STEER_DROP:
+		drop(s, COUNTER_DROP_ASKED);
+		return true;
 	default:
 		return false;
 	}
@@ -158,7 +161,7 @@ static bool step_syn(struct step *s)
 {
 	struct balancer_worker *w = s->w;
 
-	if ((s->p.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+	if (!packet_is_syn(&s->p))
 		return false;
 	if (w->balancer->settings->handshake == HANDSHAKE_SNOOP)
 		snoop_syn(&w->snoop, &s->p, s->now_ms);

@@ -8,7 +8,8 @@
 
 #include "lib/rewrite.h"
 
-#define ASKS_MOST 3
+#define ASKS_MOST   3	/* in vain, before a flow is taken for dead */
+#define ASK_WAIT_MS 500 /* for an answer; a client repeats its SYN after a second */
 
 enum { ACTIVE, CLOSING, CLASSES };
 
@@ -18,6 +19,7 @@ struct flow {
 	uint8_t asks;  /* that are not answered */
 	uint32_t next; /* the highest sequence number that the client has used, plus one */
 	uint32_t serial;
+	uint64_t asked_ms;
 };
 
 int steer_init(struct steer *s, uint32_t capacity, uint64_t idle_ms, uint64_t closing_ms,
@@ -85,13 +87,18 @@ uint32_t steer_find(const struct steer *s, const struct tuple *tuple)
 	return index_find(&s->index, tuple);
 }
 
-static enum steer_verdict on_syn(struct steer *s, uint32_t slot)
+static enum steer_verdict on_syn(struct steer *s, uint32_t slot, uint64_t now_ms)
 {
 	struct flow *flow = &s->flows[slot];
 
-	if (expiry_class(&s->expiry, slot) == ACTIVE && flow->asks < ASKS_MOST) {
-		flow->asks++;
-		return STEER_ASK;
+	if (expiry_class(&s->expiry, slot) == ACTIVE) {
+		if (flow->asks && now_ms - flow->asked_ms < ASK_WAIT_MS)
+			return STEER_DROP;
+		if (flow->asks < ASKS_MOST) {
+			flow->asks++;
+			flow->asked_ms = now_ms;
+			return STEER_ASK;
+		}
 	}
 	counters_add(s->counters, COUNTER_FLOWS_REUSED, 1);
 	forget(s, slot);
@@ -103,8 +110,8 @@ enum steer_verdict steer_packet(struct steer *s, uint32_t slot, struct packet *p
 	struct flow *flow = &s->flows[slot];
 	bool near;
 
-	if ((p->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-		return on_syn(s, slot);
+	if (packet_is_syn(p))
+		return on_syn(s, slot, now_ms);
 	near = seq_advance(&flow->next, p);
 	if (near && p->flags & (TCP_FIN | TCP_RST) && expiry_class(&s->expiry, slot) == ACTIVE)
 		expiry_set(&s->expiry, slot, CLOSING, now_ms);

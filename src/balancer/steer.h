@@ -29,7 +29,7 @@
  * connection lives there the bridge passes the SYN on, the web server's kernel challenges it (RFC
  * 5961, 4), and only the client's own RST ends the flow. If it has ended, the flow is forgotten,
  * and the client's next SYN begins anew. So it does when the bridge was asked ASKS_MOST times in
- * vain.
+ * vain, each time for ASK_WAIT_MS, in which further SYNs are dropped.
  */
 
 struct flow;
@@ -63,6 +63,7 @@ enum steer_verdict {
 	STEER_FORWARD, /* it was rewritten for its bridge */
 	STEER_NEW,     /* it begins a new connection: the flow is forgotten */
 	STEER_ASK,     /* a SYN: the bridge is to be asked about steer_id() */
+	STEER_DROP,    /* another one, while the answer is awaited */
 };
 
 /** steer_packet() - what a packet of @flow means, and where it goes */

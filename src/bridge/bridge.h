@@ -13,9 +13,10 @@
 #include "settings.h"
 #include "splice.h"
 
-/* What translated packets, and our own, carry for the rules of nft/bridge.nft. */
+/* What translated packets, our own, and those of direct connections carry for nft/bridge.nft. */
 #define MARK_TRANSLATED 0x6c336473
 #define MARK_INJECTED	0x6c336474
+#define MARK_DIRECT	0x6c336475
 
 /**
  * struct bridge - what all workers read and none writes

@@ -45,6 +45,10 @@ static bool step_quote(struct step *s)
 		drop(s, COUNTER_DROP_CHECKSUM);
 		return true;
 	}
+	if (!addr_equal(&q.dst, &q.tuple.src)) { /* the ruleset puts the VIP of the index in */
+		drop(s, COUNTER_DROP_UNKNOWN_INDEX);
+		return true;
+	}
 	tuple = tuple_reverse(&q.tuple);
 	slot = splice_find_client(splices, &tuple);
 	if (slot == SLOT_NONE || !splice_translates(splices, slot)) {
@@ -70,29 +74,36 @@ static bool step_parse(struct step *s)
 	return false;
 }
 
+/* A connection that came to the web server by itself; the ruleset learns it from the mark. */
+static void pass_direct(struct step *s)
+{
+	counters_add(&s->w->counters, COUNTER_PASSED, 1);
+	queue_accept_marked(s->w->worker.queue, s->qp->queue, s->qp->id, MARK_DIRECT);
+}
+
 /* From the web server: what belongs to no connection of a balancer is none of our business. */
 static bool step_server(struct step *s)
 {
 	struct splice_table *splices = &s->w->splices;
-	enum splice_state state;
 	uint32_t slot;
 
 	if (!s->qp->output)
 		return false;
 	slot = splice_find_server(splices, &s->p.tuple);
 	if (slot == SLOT_NONE) {
-		counters_add(&s->w->counters, COUNTER_PASSED, 1);
-		queue_accept(s->w->worker.queue, s->qp->queue, s->qp->id);
-		return true;
-	}
-	state = splice_state(splices, slot);
-	if (state == SPLICE_OPENING || state == SPLICE_DEAD) {
+		pass_direct(s);
+	} else if (!splice_translates(splices, slot)) {
 		open_server_packet(s->w, slot, &s->p, s->qp, s->now_ms);
-	} else if (s->p.flags & TCP_SYN) {
-		drop(s, COUNTER_DROP_SWALLOWED); /* repeated before the request has arrived */
-	} else {
+	} else if (!(s->p.flags & TCP_SYN)) {
 		splice_to_client(splices, slot, &s->p, s->now_ms);
 		accept_translated(s);
+	} else if (splice_repeats(splices, slot, &s->p)) {
+		drop(s, COUNTER_DROP_SWALLOWED);
+	} else {
+		/* The web server has forgotten the old one and takes a new one, not from us. */
+		counters_add(&s->w->counters, COUNTER_SPLICES_ENDED, 1);
+		splice_remove(splices, slot);
+		pass_direct(s);
 	}
 	return true;
 }
@@ -111,7 +122,7 @@ static bool step_service(struct step *s)
 
 static bool step_record(struct step *s)
 {
-	if ((s->p.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN || !packet_payload_len(&s->p))
+	if (!packet_is_syn(&s->p) || !packet_payload_len(&s->p))
 		return false;
 	open_record(s->w, &s->p, s->qp, s->service, s->now_ms);
 	return true;
@@ -155,7 +166,9 @@ static bool step_unknown(struct step *s)
 		.flags = s->p.flags & TCP_ACK ? TCP_RST : TCP_RST | TCP_ACK,
 	};
 
-	if (s->p.flags & TCP_RST) {
+	if (s->p.checksum == CHECKSUM_UNVERIFIED && !packet_tcp_checksum_ok(&s->p)) {
+		drop(s, COUNTER_DROP_CHECKSUM);
+	} else if (s->p.flags & TCP_RST) {
 		drop(s, COUNTER_DROP_UNKNOWN);
 	} else if (s->p.flags & TCP_SYN) {
 		drop(s, COUNTER_DROP_NO_RECORD);

@@ -99,6 +99,9 @@ bool splice_established(struct splice_table *t, uint32_t slot, const struct pack
 void splice_to_server(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);
 void splice_to_client(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);
 
+/** splice_repeats() - is this SYN-ACK the one that splice_established() has seen? */
+bool splice_repeats(const struct splice_table *t, uint32_t slot, const struct packet *syn_ack);
+
 /** splice_translates() - is it SPLICED or CLOSING? */
 bool splice_translates(const struct splice_table *t, uint32_t slot);
 

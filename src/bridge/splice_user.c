@@ -165,6 +165,13 @@ bool splice_established(struct splice_table *t, uint32_t slot, const struct pack
 	return true;
 }
 
+bool splice_repeats(const struct splice_table *t, uint32_t slot, const struct packet *syn_ack)
+{
+	const struct splice_flow *f = &t->flows[slot];
+
+	return syn_ack->seq + f->numbers.seq_delta == f->isn_b && syn_ack->ack == f->isn_c + 1;
+}
+
 static void note_end(struct splice_table *t, uint32_t slot, const struct packet *p, uint8_t side,
 		     uint64_t now_ms)
 {

@@ -77,6 +77,12 @@ static inline uint32_t packet_seq_len(const struct packet *p)
 	return (uint32_t)packet_payload_len(p) + !!(p->flags & TCP_SYN) + !!(p->flags & TCP_FIN);
 }
 
+/** packet_is_syn() - does it begin a connection? With ACK, RST or FIN it does not */
+static inline bool packet_is_syn(const struct packet *p)
+{
+	return (p->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
 /** packet_options() - the TCP options; @len gets their length in bytes */
 static inline uint8_t *packet_options(const struct packet *p, size_t *len)
 {

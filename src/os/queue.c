@@ -276,6 +276,11 @@ void queue_accept(struct queue *q, uint16_t number, uint32_t id)
 	add_verdict(q, number, id, NF_ACCEPT, NULL, 0, 0);
 }
 
+void queue_accept_marked(struct queue *q, uint16_t number, uint32_t id, uint32_t mark)
+{
+	add_verdict(q, number, id, NF_ACCEPT, NULL, 0, mark);
+}
+
 void queue_accept_changed(struct queue *q, uint16_t number, uint32_t id, const void *data,
 			  size_t len, uint32_t mark)
 {

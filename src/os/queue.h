@@ -70,6 +70,8 @@ struct queue_packet *queue_packet(struct queue *queue, size_t n);
 /* One verdict for each packet, now or later. */
 void queue_drop(struct queue *queue, uint16_t number, uint32_t id);
 void queue_accept(struct queue *queue, uint16_t number, uint32_t id);
+/** queue_accept_marked() - go on unchanged, with a mark for the rules behind the verdict */
+void queue_accept_marked(struct queue *queue, uint16_t number, uint32_t id, uint32_t mark);
 /** queue_accept_changed() - go on with these bytes instead; @mark 0 leaves the mark alone */
 void queue_accept_changed(struct queue *queue, uint16_t number, uint32_t id, const void *data,
 			  size_t len, uint32_t mark);
