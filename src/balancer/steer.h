@@ -19,9 +19,9 @@
  * data plane has to offer the same.
  *
  * A flow is active until the client says FIN or RST, with a number near its last one so that nobody
- * else says it, then closing; it is forgotten when no packet
- * came for the idle or the closing time, or earlier when a new one needs its place and it is closing (in a half-closed download the client's ACKs keep it). A
- * flow says by itself where its packets go, so a changed configuration does not touch it.
+ * else says it, then closing. It is forgotten when no packet came for the idle or the closing time (in
+ * a half-closed download the client's ACKs keep it), or, when closing, as soon as a new one needs its
+ * place. A flow says by itself where its packets go, so a changed configuration does not touch it.
  *
  * A SYN on a closing flow begins a new connection. A SYN on an active one may be the client's port
  * used again after a crash, or after an end that passed by us (the web server's answers do); it may

@@ -45,6 +45,12 @@ static bool step_quote(struct step *s)
 		drop(s, COUNTER_DROP_CHECKSUM);
 		return true;
 	}
+	if (addr_equal(&q.tuple.src, &s->w->bridge->settings->address)) {
+		/* About a connection of the bridge's own address, of which we know nothing. */
+		counters_add(&s->w->counters, COUNTER_PASSED, 1);
+		queue_accept(s->w->worker.queue, s->qp->queue, s->qp->id);
+		return true;
+	}
 	if (!addr_equal(&q.dst, &q.tuple.src)) { /* the ruleset puts the VIP of the index in */
 		drop(s, COUNTER_DROP_UNKNOWN_INDEX);
 		return true;

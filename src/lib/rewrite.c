@@ -9,6 +9,8 @@ uint16_t splice_rescale(uint16_t window, unsigned int from, unsigned int to)
 	uint32_t bytes = (uint32_t)window << from;
 
 	bytes >>= to;
+	if (window && !bytes)
+		return 1;
 	return bytes > UINT16_MAX ? UINT16_MAX : (uint16_t)bytes;
 }
 

@@ -25,8 +25,9 @@
  *
  * Everything is modulo 2^32. A SACK block of the client names bytes of the server, so D-SACK blocks
  * (RFC 2883), which may lie below the acknowledgement, need no case of their own. The window of a
- * SYN is never scaled (RFC 7323, 2.2). Where a window does not fit after rescaling it is clamped to
- * 65535, and it is rounded down: never is more told to a sender than there is.
+ * SYN is never scaled (RFC 7323, 2.2). A window that does not fit after rescaling is clamped to
+ * 65535, and it is rounded down, so that a sender is told no more than there is; but one that is open
+ * stays open, by one unit: nobody sends into a closed one, and it might never be more than that.
  *
  * Not handled here: which flow a packet belongs to, and whether it is still alive.
  */

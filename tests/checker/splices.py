@@ -65,8 +65,8 @@ def timestamps_of(segment):
 
 
 def rescale(window, shift, to):
-    """Never more than there is, and never more than the field holds."""
-    return min(window << shift >> to, 0xffff)
+    """Rounded down, but an open window stays open; never more than the field holds."""
+    return min(max(window << shift >> to, min(window, 1)), 0xffff)
 
 
 def patch(options, changes):

@@ -159,7 +159,10 @@ def test_requests_are_bounded(own_lab, tmp_path):
             sock.sendall(crafted.request("/page/1"))
             # By a reset, or a FIN before it when there is no room for its socket either.
             assert crafted.how_it_ends(sock) in (("reset", b""), ("fin", b""))
-    assert own_lab.counters("balancer")["requests_refused"] == 5
+    # One whose socket is evicted before its request comes belongs to no handshake any more.
+    counters = own_lab.counters("balancer")
+    assert counters.get("requests_refused", 0) + counters.get("handshake_unknown", 0) == 5
+    assert counters["requests_refused"] >= 1
     assert own_lab.log("balancer").count("limits.requests are held") == 1
     for sock in socks:
         assert crafted.how_it_ends(sock) == ("reset", b"")

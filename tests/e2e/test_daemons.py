@@ -183,7 +183,8 @@ def test_sigterm_under_load(own_lab, name):
         half.sendall(b"GET /page/ha")
         wait_until(lambda: len(answers) > 200)
         counters = own_lab.counters("balancer")
-        assert counters["packets"] - counters["verdicts"] >= 1
+        # Packets and verdicts are not read at one moment, so under load they do not tell.
+        assert counters["requests_now"] >= 1
         own_lab.daemon("stop", name)
         own_lab.daemon("start", name)
         count = len(answers)

@@ -213,8 +213,9 @@ QUOTES = {
     "to_bridge": ({"destination": "192.168.33.20", "dscp": 1}, {}, TRANSLATED, {}, {}, MTU),
     "to_bridge_unknown": ({"destination": "192.168.33.20", "dscp": 1, "port": 1}, {},
                           {"drop_quote_unknown": 1}, {}, {}, 1500),
-    # The connection is known by what is quoted: the index has nothing to add.
-    "to_bridge_index": ({"destination": "192.168.33.20", "dscp": 2}, {}, TRANSLATED, {}, {}, MTU),
+    # With an index that is not the one of the VIP.
+    "to_bridge_index": ({"destination": "192.168.33.20", "dscp": 2}, {}, {"drop_unknown_index": 1},
+                        {}, {}, 1500),
     "to_bridge_cut": ({"destination": "192.168.33.20", "dscp": 1, "quoted": 27}, {},
                       {"drop_truncated": 1}, {}, {}, 1500),
     "to_bridge_no_index": ({"destination": "192.168.33.20"}, {}, {}, {}, {"IcmpInErrors": 1}, 1500),

@@ -139,15 +139,21 @@ static void check_untouched(const struct job *job, const struct packet *p, const
 	check_numbers(job, p, old);
 }
 
-/* Nobody is told a larger window than there is. */
+/* @new units of 2^@to are no more than @old of 2^@from; but an open window stays open. */
+static void check_units(uint16_t old, unsigned int from, uint16_t new, unsigned int to)
+{
+	CHECK(!new == !old);
+	CHECK(new <= 1 || (uint64_t) new << to <= (uint64_t)old << from);
+}
+
 static void check_window(const struct job *job, uint16_t old, uint16_t new)
 {
 	const struct splice *s = &job->splice;
 
 	if (job->way == TO_SERVER)
-		CHECK((uint64_t) new << s->client_shift_server <= (uint64_t)old << s->client_shift);
+		check_units(old, s->client_shift, new, s->client_shift_server);
 	if (job->way == TO_CLIENT)
-		CHECK((uint64_t) new << s->server_shift_client <= (uint64_t)old << s->server_shift);
+		check_units(old, s->server_shift, new, s->server_shift_client);
 }
 
 /* The one's complement has two zeros, and a checksum by difference may exchange them. */

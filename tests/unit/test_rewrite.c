@@ -457,7 +457,7 @@ static void test_options_to_client(void **state)
 	check_to_client(&no_timestamps_cases[0], 0, false);
 }
 
-/* What a window is worth: bytes in @from, units of @to, never more than fits or than there is. */
+/* What a window is worth: bytes in @from, units of @to, no more than fits, and open if it is open. */
 static uint16_t plain_rescale(uint16_t window, unsigned int from, unsigned int to)
 {
 	uint64_t units = window;
@@ -466,6 +466,8 @@ static uint16_t plain_rescale(uint16_t window, unsigned int from, unsigned int t
 		units *= 2;
 	for (unsigned int i = 0; i < to; i++)
 		units /= 2;
+	if (units == 0 && window > 0)
+		units = 1;
 	return units > 65535 ? 65535 : (uint16_t)units;
 }
 
@@ -481,12 +483,14 @@ static void test_rescale(void **state)
 					 plain_rescale(65535, from, to));
 		}
 	}
-	/* By hand: equal, larger, clamped, rounded down, down to nothing. */
+	/* By hand: equal, larger, clamped, rounded down, but not down to nothing; closed. */
 	assert_int_equal(splice_rescale(65535, 14, 14), 65535);
 	assert_int_equal(splice_rescale(502, 7, 0), 64256);
 	assert_int_equal(splice_rescale(512, 7, 0), 65535);
 	assert_int_equal(splice_rescale(255, 0, 7), 1);
-	assert_int_equal(splice_rescale(127, 0, 7), 0);
+	assert_int_equal(splice_rescale(127, 0, 7), 1);
+	assert_int_equal(splice_rescale(0, 7, 0), 0);
+	assert_int_equal(splice_rescale(0, 0, 7), 0);
 	assert_int_equal(splice_rescale(65535, 14, 0), 65535);
 }
 
