@@ -6,12 +6,11 @@
 
 uint16_t splice_rescale(uint16_t window, unsigned int from, unsigned int to)
 {
-	uint32_t bytes = (uint32_t)window << from;
+	uint32_t bytes = (uint32_t)window << from, units = bytes >> to;
 
-	bytes >>= to;
-	if (window && !bytes)
+	if (!units && bytes >= SPLICE_OPEN_BYTES)
 		return 1;
-	return bytes > UINT16_MAX ? UINT16_MAX : (uint16_t)bytes;
+	return units > UINT16_MAX ? UINT16_MAX : (uint16_t)units;
 }
 
 /* Timestamp option and SACK blocks of a packet, for the two directions. */

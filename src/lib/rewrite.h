@@ -26,8 +26,10 @@
  * Everything is modulo 2^32. A SACK block of the client names bytes of the server, so D-SACK blocks
  * (RFC 2883), which may lie below the acknowledgement, need no case of their own. The window of a
  * SYN is never scaled (RFC 7323, 2.2). A window that does not fit after rescaling is clamped to
- * 65535, and it is rounded down, so that a sender is told no more than there is; but one that is open
- * stays open, by one unit: nobody sends into a closed one, and it might never be more than that.
+ * 65535, and it is rounded down, so that a sender is told no more than there is. But one that takes a
+ * full segment (SPLICE_OPEN_BYTES) is never told as closed: with a small buffer and a large scale it
+ * might never be more. What is less than that is the rest of a window that is about to close, and is
+ * told as closed: a sender that sees it open would run into its retransmission timer.
  *
  * Not handled here: which flow a packet belongs to, and whether it is still alive.
  */
@@ -47,6 +49,8 @@ struct splice {
 	uint8_t server_shift, server_shift_client;
 	bool timestamps;
 };
+
+#define SPLICE_OPEN_BYTES 1460
 
 /** splice_rescale() - a window field of scale @from as a field of scale @to, both 0..14 */
 uint16_t splice_rescale(uint16_t window, unsigned int from, unsigned int to);

@@ -65,8 +65,8 @@ def timestamps_of(segment):
 
 
 def rescale(window, shift, to):
-    """Rounded down, but an open window stays open; never more than the field holds."""
-    return min(max(window << shift >> to, min(window, 1)), 0xffff)
+    """Rounded down, but not to nothing if it takes a segment; no more than the field holds."""
+    return min(max(window << shift >> to, window << shift >= 1460), 0xffff)
 
 
 def patch(options, changes):

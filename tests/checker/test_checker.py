@@ -275,7 +275,8 @@ def test_numbers_wrap_around(check, number):
 
 
 def told(window, shift, to):
-    return min((window * 2**shift) // 2**to, 65535)
+    size = window * 2**shift
+    return min(size // 2**to, 65535) if size < 1460 or size >= 2**to else 1
 
 
 @pytest.mark.parametrize("server", [None, 0, 2, 7, 10, 14])

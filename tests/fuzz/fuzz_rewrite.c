@@ -139,11 +139,13 @@ static void check_untouched(const struct job *job, const struct packet *p, const
 	check_numbers(job, p, old);
 }
 
-/* @new units of 2^@to are no more than @old of 2^@from; but an open window stays open. */
+/* @new units of 2^@to are no more than @old of 2^@from; but one for a full segment stays open. */
 static void check_units(uint16_t old, unsigned int from, uint16_t new, unsigned int to)
 {
-	CHECK(!new == !old);
-	CHECK(new <= 1 || (uint64_t) new << to <= (uint64_t)old << from);
+	uint64_t bytes = (uint64_t)old << from;
+
+	CHECK(new || bytes < SPLICE_OPEN_BYTES);
+	CHECK((uint64_t) new << to <= bytes || (new == 1 && bytes >= SPLICE_OPEN_BYTES));
 }
 
 static void check_window(const struct job *job, uint16_t old, uint16_t new)

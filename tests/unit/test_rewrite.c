@@ -457,16 +457,18 @@ static void test_options_to_client(void **state)
 	check_to_client(&no_timestamps_cases[0], 0, false);
 }
 
-/* What a window is worth: bytes in @from, units of @to, no more than fits, and open if it is open. */
+/* What a window is worth: bytes in @from, units of @to, no more than fits; open if it takes 1460. */
 static uint16_t plain_rescale(uint16_t window, unsigned int from, unsigned int to)
 {
 	uint64_t units = window;
+	bool open;
 
 	for (unsigned int i = 0; i < from; i++)
 		units *= 2;
+	open = units >= 1460;
 	for (unsigned int i = 0; i < to; i++)
 		units /= 2;
-	if (units == 0 && window > 0)
+	if (units == 0 && open)
 		units = 1;
 	return units > 65535 ? 65535 : (uint16_t)units;
 }
@@ -483,12 +485,15 @@ static void test_rescale(void **state)
 					 plain_rescale(65535, from, to));
 		}
 	}
-	/* By hand: equal, larger, clamped, rounded down, but not down to nothing; closed. */
+	/* By hand: equal, larger, clamped, rounded down; to nothing only below a segment; closed. */
 	assert_int_equal(splice_rescale(65535, 14, 14), 65535);
 	assert_int_equal(splice_rescale(502, 7, 0), 64256);
 	assert_int_equal(splice_rescale(512, 7, 0), 65535);
 	assert_int_equal(splice_rescale(255, 0, 7), 1);
-	assert_int_equal(splice_rescale(127, 0, 7), 1);
+	assert_int_equal(splice_rescale(127, 0, 7), 0);
+	assert_int_equal(splice_rescale(1459, 0, 14), 0);
+	assert_int_equal(splice_rescale(1460, 0, 14), 1);
+	assert_int_equal(splice_rescale(365, 2, 14), 1);
 	assert_int_equal(splice_rescale(0, 7, 0), 0);
 	assert_int_equal(splice_rescale(0, 0, 7), 0);
 	assert_int_equal(splice_rescale(65535, 14, 0), 65535);
