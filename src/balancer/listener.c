@@ -134,15 +134,21 @@ static bool evict(struct listener *l, const struct listener_judge *judge, uint64
 static void keep(struct listener *l, const struct listener_judge *judge, const struct tuple *tuple,
 		 int fd, uint64_t now_ms)
 {
+	static __thread struct log_limit limit;
 	uint32_t slot = index_find(&l->index, tuple);
 
 	/* The kernel never has two sockets of one tuple: ours is dead, the client began anew. */
 	if (slot != SLOT_NONE)
 		close(release(l, slot));
-	if (l->slots.used == l->slots.capacity && !evict(l, judge, now_ms)) {
-		close_spoken(fd);
-		counters_add(l->counters, COUNTER_SOCKETS_EVICTED, 1);
-		return;
+	if (l->slots.used == l->slots.capacity) {
+		log_warning_limited(&limit, now_ms,
+				    "limits.requests connections have sent no request: the oldest "
+				    "are closed");
+		if (!evict(l, judge, now_ms)) {
+			close_spoken(fd);
+			counters_add(l->counters, COUNTER_SOCKETS_EVICTED, 1);
+			return;
+		}
 	}
 	slot = slots_take(&l->slots);
 	l->accepted[slot].fd = fd;
@@ -154,12 +160,14 @@ static void keep(struct listener *l, const struct listener_judge *judge, const s
 static void accept_from(struct listener *l, uint32_t number, const struct listener_judge *judge,
 			uint64_t now_ms)
 {
+	static __thread struct log_limit limit;
 	struct sockaddr_storage ss;
 	struct endpoint client;
 	struct tuple tuple;
 	socklen_t len;
 	int fd;
 
+	errno = 0;
 	while (len = sizeof(ss),
 	       fd = accept4(l->fds[number], (struct sockaddr *)&ss, &len,
 			    SOCK_NONBLOCK | SOCK_CLOEXEC),
@@ -180,6 +188,10 @@ static void accept_from(struct listener *l, uint32_t number, const struct listen
 	}
 	if (errno == EMFILE || errno == ENFILE) {
 		counters_add(l->counters, COUNTER_ACCEPT_FAILED, 1);
+		log_warning_limited(
+			&limit, now_ms,
+			"no file descriptor left for a connection: the oldest that sent "
+			"no request is closed");
 		evict(l, judge, now_ms);
 	}
 }

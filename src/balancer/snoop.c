@@ -7,6 +7,7 @@
 
 #include "lib/handoff.h"
 #include "lib/tcp_options.h"
+#include "os/log.h"
 
 #define LIFETIME_MS 60000
 
@@ -49,13 +50,17 @@ static void release(struct snoop *s, uint32_t slot)
 	slots_put(&s->slots, slot);
 }
 
-static uint32_t take_slot(struct snoop *s)
+static uint32_t take_slot(struct snoop *s, uint64_t now_ms)
 {
+	static __thread struct log_limit limit;
 	uint32_t slot = slots_take(&s->slots);
 
 	if (slot != SLOT_NONE)
 		return slot;
 	counters_add(s->counters, COUNTER_HANDSHAKES_EVICTED, 1);
+	log_warning_limited(&limit, now_ms,
+			    "limits.handshakes wait for a request: the oldest are forgotten, and "
+			    "known by their sockets");
 	release(s, expiry_oldest(&s->expiry, 0));
 	return slots_take(&s->slots);
 }
@@ -85,7 +90,7 @@ void snoop_syn(struct snoop *s, const struct packet *p, uint64_t now_ms)
 	if (slot != SLOT_NONE && s->entries[slot].isn_c == p->seq)
 		return; /* retransmitted */
 	if (slot == SLOT_NONE) {
-		slot = take_slot(s);
+		slot = take_slot(s, now_ms);
 		index_insert(&s->index, slot, &p->tuple);
 	}
 	expiry_set(&s->expiry, slot, 0, now_ms);
