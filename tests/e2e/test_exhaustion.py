@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Something is used up: a clean refusal, a counter, one line in the log, and recovery."""
+
+import contextlib
+import errno
+import os
+import re
+import resource
+import select
+import socket
+import subprocess
+
+import pytest
+
+import crafted
+from conftest import DAEMONS, VIP, sha256_of, wait_until
+from flooding import memory_kb
+from raw import kernel_counters
+from support import BRIDGE_OF, increase, paused
+from test_daemons import command
+from test_load import many_files, pid_of
+
+# They take the machine for themselves, and the times of tests beside them would not hold.
+pytestmark = pytest.mark.long
+
+
+def with_limits(name, text=None, **limits):
+    """The configuration of a daemon of the lab with these limits."""
+    settings = " ".join(f"{key} = {value};" for key, value in limits.items())
+    return f"{text or crafted.template(name)}limits = {{ {settings} }};\n"
+
+
+def patient():
+    """The configuration of a balancer that waits longer for requests than clients for a SYN-ACK."""
+    return crafted.replaced(crafted.template("balancer"), "request_ms = 2000;",
+                            "request_ms = 60000;")
+
+
+def connect_many(lab, count):
+    """Connections under way, all at once; complete when they are writable."""
+    sockets = []
+    with crafted.inside(lab, "client"):
+        for _ in range(count):
+            sockets.append(socket.socket())
+            sockets[-1].setblocking(False)
+            assert sockets[-1].connect_ex((VIP, 80)) == errno.EINPROGRESS
+    return sockets
+
+
+def finish(sockets, timeout=20):
+    """Wait until all are connected."""
+    poller = select.poll()
+    for sock in sockets:
+        poller.register(sock, select.POLLOUT)
+    wait_until(lambda: len(poller.poll(100)) == len(sockets), timeout, "all connections")
+    for sock in sockets:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        sock.settimeout(20)
+
+
+# File descriptors
+
+@contextlib.contextmanager
+def few_files(lab, name, spare):
+    """A daemon may open no more than that many files beyond those that it has open."""
+    pid = pid_of(lab, name)
+    numbers = [int(number) for number in os.listdir(f"/proc/{pid}/fd")]
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(numbers) + 1 + spare, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def evicted(lab, count):
+    """The counters of the balancer, if it has closed that many silent connections early."""
+    counters = lab.counters("balancer")
+    return counters if counters.get("sockets_evicted", 0) >= count else None
+
+
+def test_file_descriptors(own_lab, tmp_path):
+    """The oldest silent connection makes room for a new one."""
+    crafted.up(own_lab, tmp_path, balancer=patient())
+    with contextlib.ExitStack() as stack:
+        with few_files(own_lab, "balancer", 10):
+            silent = [stack.enter_context(crafted.connect(own_lab)) for _ in range(60)]
+            answers = [crafted.fetch(own_lab, f"/page/{number}") for number in range(40)]
+            assert {answer.status for answer in answers} == {200}
+            assert max(answer.seconds for answer in answers) < 0.9
+            # Each failure makes room for one; the others wait in the kernel.
+            counters = wait_until(lambda: evicted(own_lab, 50), what="room for all")
+            assert counters["accept_failed"] >= 50
+            assert counters["sockets_now"] <= 10
+            assert crafted.how_it_ends(silent[0]) == ("fin", b"")
+            assert crafted.ask(silent[-1], "/page/late").status == 200
+        # There is room for everybody again.
+        before = own_lab.counters("balancer")
+        silent = [stack.enter_context(crafted.connect(own_lab)) for _ in range(60)]
+        crafted.counted(own_lab, "balancer", before, sockets_accepted=60)
+        crafted.counted(own_lab, "balancer", before, accept_failed=0, sockets_evicted=0)
+    assert len(re.findall("warning: .*file descriptor", own_lab.log("balancer"))) == 1
+
+
+# Flow tables
+
+FLOWS = 8
+
+
+def keep(lab, stack, path="/page/1", **options):
+    """A connection that was handed over and stays."""
+    sock = stack.enter_context(crafted.connect(lab, **options))
+    assert crafted.ask(sock, path).status == 200
+    return sock
+
+
+def refused(lab, count):
+    """That many connections, each of which is reset at its request."""
+    for _ in range(count):
+        with crafted.connect(lab) as sock:
+            sock.sendall(crafted.request("/page/1"))
+            assert crafted.how_it_ends(sock) == ("reset", b"")
+
+
+def established(lab):
+    """Connections that the web servers have."""
+    return sum(len(lab.exec(backend, "ss", "-Htan", "state", "established", "sport", "=",
+                            ":80").stdout.splitlines()) for backend in BRIDGE_OF)
+
+
+def test_flows_of_the_balancer(own_lab, tmp_path):
+    crafted.up(own_lab, tmp_path, balancer=with_limits("balancer", flows=FLOWS))
+    with contextlib.ExitStack() as stack:
+        kept = [keep(own_lab, stack) for _ in range(FLOWS)]
+        before = own_lab.counters("balancer")
+        refused(own_lab, 5)
+        crafted.counted(own_lab, "balancer", before, flows_refused=5, accepted=0)
+        assert own_lab.log("balancer").count("limits.flows are steered") == 1
+        for sock in kept:
+            assert crafted.ask(sock, "/page/1").status == 200
+        # One that is closing makes room, and nothing else does.
+        before = own_lab.counters("balancer")
+        kept.pop().close()
+        wait_until(lambda: established(own_lab) == FLOWS - 1, what="its end at the web server")
+        kept.append(keep(own_lab, stack))
+        crafted.counted(own_lab, "balancer", before, flows_ended=1, accepted=1)
+        refused(own_lab, 1)
+        for sock in kept:
+            assert crafted.ask(sock, "/page/1").status == 200
+            sock.close()
+        kept = [keep(own_lab, stack) for _ in range(FLOWS)]
+        assert own_lab.counters("balancer")["flows_now"] == FLOWS
+
+
+def test_flows_of_the_bridges(own_lab, tmp_path):
+    """One that is full refuses, and the other one gets the connection; then nobody does."""
+    crafted.up(own_lab, tmp_path, **{name: with_limits(name, flows=FLOWS)
+                                     for name in BRIDGE_OF.values()})
+    path = crafted.path_of(own_lab, "backend1")
+    wait_until(lambda: not any(own_lab.counters(name)["flows_now"] for name in BRIDGE_OF.values()),
+               15, "empty tables")
+    with contextlib.ExitStack() as stack:
+        served = []
+        for _ in range(2 * FLOWS):
+            kept = stack.enter_context(crafted.connect(own_lab))
+            served.append(crafted.ask(kept, path).backend)
+        assert served == ["backend1"] * FLOWS + ["backend2"] * FLOWS
+        before = own_lab.counters("balancer")
+        assert before["open_refused"] == FLOWS
+        assert own_lab.counters("bridge1")["drop_full"] == FLOWS
+        refused(own_lab, 3)
+        crafted.counted(own_lab, "balancer", before, no_backend=3, open_refused=6)
+        for name in BRIDGE_OF.values():
+            assert own_lab.log(name).count("limits.flows are spliced: offers are refused") == 1
+        assert own_lab.log("balancer").count("no backend of pool caches") == 1
+        assert crafted.ask(kept, path).backend == "backend2"
+    # Both sides have closed, which makes room at once or after timeouts.closing_s.
+    answer = wait_until(lambda: attempt(own_lab, path), 15, "room on the bridge")
+    assert answer.backend == "backend1"
+
+
+def attempt(lab, path):
+    """An answer of the first backend, or None."""
+    try:
+        answer = crafted.fetch(lab, path)
+    except ConnectionResetError:
+        return None
+    return answer if answer.backend == "backend1" else None
+
+
+# Queues
+
+def queues(lab, host, column):
+    """The sum of a column of what the kernel tells of the queues."""
+    text = lab.exec(host, "cat", "/proc/net/netfilter/nfnetlink_queue").stdout
+    return sum(int(line.split()[column]) for line in text.splitlines())
+
+
+def waiting(lab, host):
+    """Packets without a verdict."""
+    return queues(lab, host, 2)
+
+
+def dropped_full(lab, host):
+    """Packets that the kernel dropped because a queue was full."""
+    return queues(lab, host, 5)
+
+
+def test_queue_length(own_lab, tmp_path):
+    """While the daemon stands still, its queues fill up; what is lost, the clients repeat."""
+    crafted.up(own_lab, tmp_path, balancer=with_limits("balancer", patient(), queue_length=4))
+    with contextlib.ExitStack() as stack:
+        with paused(own_lab.daemon("pids", "balancer")):
+            sockets = [stack.enter_context(sock) for sock in connect_many(own_lab, 60)]
+            dropped = wait_until(lambda: dropped_full(own_lab, "balancer"))
+            assert dropped >= 60 - 4 * 4
+        wait_until(lambda: not waiting(own_lab, "balancer"), what="empty queues")
+        assert crafted.fetch(own_lab, "/page/1").seconds < 0.9
+        finish(sockets)
+        for sock in sockets:
+            assert crafted.ask(sock, "/page/1").status == 200
+    counters = wait_until(lambda: (lambda c: c if c["queue_dropped_full"] else None)(
+        own_lab.counters("balancer")), what="queue_dropped_full")
+    assert counters["queue_dropped_full"] >= dropped
+    assert counters["queue_dropped_undelivered"] == 0
+    assert own_lab.log("balancer").count("packets because a queue was full") == 1
+
+
+# The backlog of the listening socket
+
+@pytest.mark.parametrize("cookies, backlog, count", [(0, 8, 20), (1, 2, 300)],
+                         ids=["drops", "cookies"])
+def test_backlog(own_lab, tmp_path, cookies, backlog, count):
+    """It overflows when many come at once: every request is answered even so."""
+    crafted.up(own_lab, tmp_path, balancer=patient())
+    own_lab.daemon("stop", "balancer")
+    with many_files(), contextlib.ExitStack() as stack:
+        stack.enter_context(crafted.sysctls(own_lab, "balancer", tcp_syncookies=cookies))
+        own_lab.exec("balancer", "sysctl", "-qw", f"net.core.somaxconn={backlog}")
+        own_lab.daemon("start", "balancer")
+        before = kernel_counters(own_lab, "balancer")
+        counted = own_lab.counters("balancer")
+        sockets = [stack.enter_context(sock) for sock in connect_many(own_lab, count)]
+        finish(sockets)
+        for number, sock in enumerate(sockets):
+            sock.sendall(crafted.request(f"/page/{number}"))
+        for sock in sockets:
+            assert crafted.response(sock).status == 200
+        after = kernel_counters(own_lab, "balancer")
+        grown = {key: after[key] - before[key] for key in after if after[key] != before[key]}
+        told = increase(own_lab, "balancer", counted)
+        assert grown.get("TcpExtSyncookiesSent" if cookies else "TcpExtTCPReqQFullDrop", 0) > 0
+        assert told["accepted"] == count
+
+
+# Memory
+
+@pytest.mark.plain
+@pytest.mark.parametrize("name", ["balancer", "bridge1"])
+def test_too_little_memory_at_the_start(own_lab, name):
+    own_lab.up()
+    needed = memory_kb(pid_of(own_lab, name))["VmSize"]
+    own_lab.daemon("stop", name)
+    line = command(own_lab, name)
+    for part in (4, 2):
+        done = subprocess.run([*line[:2], "prlimit", f"--as={needed * 1024 // part}", "--",
+                               *line[2:]], env=own_lab.environ, capture_output=True, text=True,
+                              timeout=10)
+        assert done.returncode == 1
+        assert re.search(r"error: not enough memory .*: lower (the limits|limits\.flows)\b",
+                         done.stderr)
+    own_lab.daemon("start", name)
+    assert crafted.fetch(own_lab, "/page/1").status == 200
+
+
+@pytest.mark.plain
+def test_no_more_memory_in_flight(own_lab):
+    """Nothing is allocated for what comes, so nothing is missing when there is nothing to get."""
+    own_lab.up()
+    for name in DAEMONS:
+        size = memory_kb(pid_of(own_lab, name))["VmSize"] * 1024
+        limit = resource.prlimit(pid_of(own_lab, name), resource.RLIMIT_AS)
+        assert limit[0] == resource.RLIM_INFINITY
+        resource.prlimit(pid_of(own_lab, name), resource.RLIMIT_AS, (size, limit[1]))
+    with many_files(), contextlib.ExitStack() as stack:
+        for number in range(500):
+            keep(own_lab, stack, f"/page/{number}")
+        silent = [stack.enter_context(crafted.connect(own_lab)) for _ in range(500)]
+        for sock in silent:
+            sock.sendall(b"GET /page/ha")
+        wait_until(lambda: own_lab.counters("balancer")["requests_now"] == 500)
+        for sock in silent:
+            sock.sendall(b"lf HTTP/1.1\r\nHost: www\r\n\r\n")
+        assert {crafted.response(sock).status for sock in silent} == {200}
+        assert own_lab.sha256("/files/100M.bin") == sha256_of("100M.bin")
+        counters = own_lab.counters("balancer")
+        assert counters["accepted"] == 1001
+        assert counters["flows_now"] >= 1000
+    for name in DAEMONS:
+        assert not re.search("memory|error", own_lab.log(name))
