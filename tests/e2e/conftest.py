@@ -253,6 +253,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; lab/check --long runs it")
     config.addinivalue_line("markers", "plain: about size, time or the lab; lab/check runs it with "
                             "the build without sanitizers, and all others with them")
+    config.addinivalue_line("markers", "alone: loads the machine; lab/check runs it when nothing "
+                            "else runs, with the plain build")
     config.addinivalue_line("markers", "both: lab/check runs it with both builds")
     if os.geteuid() != 0:
         pytest.exit("the end-to-end tests need root", returncode=2)

@@ -21,7 +21,7 @@ from test_daemons import command
 from test_load import many_files, pid_of
 
 # They take the machine for themselves, and the times of tests beside them would not hold.
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.alone
 
 
 def with_limits(name, text=None, **limits):
