@@ -7,7 +7,6 @@
 
 #include "balancer.h"
 #include "lib/icmp_quote.h"
-#include "record.h"
 
 /* All of a step's view on one packet. */
 struct step {
@@ -85,17 +84,19 @@ static bool step_parse(struct step *s)
 static bool step_output(struct step *s)
 {
 	struct balancer_worker *w = s->w;
+	bool syn_ack = (s->p.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
 	struct tuple tuple;
+	uint32_t flow;
 
 	if (!s->qp->output)
 		return false;
 	tuple = tuple_reverse(&s->p.tuple);
-	if (steer_find(&w->steer, &tuple) != SLOT_NONE) {
+	flow = steer_find(&w->steer, &tuple);
+	if (flow != SLOT_NONE && !(syn_ack && steer_contested(&w->steer, flow))) {
 		drop(s, COUNTER_DROP_SILENCED);
 		return true;
 	}
-	if ((s->p.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) &&
-	    w->balancer->settings->handshake == HANDSHAKE_SNOOP)
+	if (syn_ack)
 		snoop_syn_ack(&w->snoop, &s->p, s->now_ms);
 	accept_unchanged(s);
 	return true;
@@ -111,29 +112,10 @@ static bool step_service(struct step *s)
 	return true;
 }
 
-/* A SYN on a steered flow: does the flow still live? */
-static void ask(struct step *s, uint32_t flow)
-{
-	struct balancer_worker *w = s->w;
-	struct handoff_record record = {
-		.type = HANDOFF_ASK,
-		.id = steer_id(&w->steer, flow),
-		.vip = { .addr = s->p.tuple.dst, .port = s->p.tuple.dport },
-		.answer = w->answer,
-	};
-	struct packet_spec syn = {
-		.tuple = s->p.tuple,
-		.seq = s->p.seq,
-		.window = s->p.window,
-		.flags = TCP_SYN,
-	};
-	const struct addr *bridge = steer_bridge(&w->steer, flow, &record.index);
-
-	syn.options = packet_options(&s->p, &syn.options_len);
-	record_send(&w->inject, &w->balancer->keys, &record, &syn, bridge);
-	drop(s, COUNTER_DROP_ASKED);
-}
-
+/*
+ * A SYN goes to our kernel, as that of a new connection. Until somebody has acknowledged what our
+ * kernel answers, the packets are those of the old one.
+ */
 static bool step_steered(struct step *s)
 {
 	struct balancer_worker *w = s->w;
@@ -141,20 +123,19 @@ static bool step_steered(struct step *s)
 
 	if (flow == SLOT_NONE)
 		return false;
-	switch (steer_packet(&w->steer, flow, &s->p, s->now_ms)) {
-	case STEER_FORWARD:
-		queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len,
-				     0);
-		return true;
-	case STEER_ASK:
-		ask(s, flow);
-		return true;
-	case STEER_DROP:
-		drop(s, COUNTER_DROP_ASKED);
-		return true;
-	default:
+	if (packet_is_syn(&s->p)) {
+		/* Our kernel may still have a socket of the old one, which would answer. */
+		datapath_accept(w, s->now_ms);
+		steer_contest(&w->steer, flow);
 		return false;
 	}
+	if (steer_contested(&w->steer, flow) && snoop_begins(&w->snoop, &s->p)) {
+		steer_replace(&w->steer, flow);
+		return false;
+	}
+	steer_packet(&w->steer, flow, &s->p, s->now_ms);
+	queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len, 0);
+	return true;
 }
 
 static bool step_syn(struct step *s)
@@ -163,8 +144,7 @@ static bool step_syn(struct step *s)
 
 	if (!packet_is_syn(&s->p))
 		return false;
-	if (w->balancer->settings->handshake == HANDSHAKE_SNOOP)
-		snoop_syn(&w->snoop, &s->p, s->now_ms);
+	snoop_syn(&w->snoop, &s->p, s->now_ms);
 	accept_unchanged(s);
 	return true;
 }
@@ -244,10 +224,8 @@ static void readable(void *context, uint64_t now_ms)
 		fault = handoff_answer_decode(&answer, &w->balancer->keys, buf, (size_t)len);
 		if (fault != HANDOFF_OK)
 			counters_add(&w->counters, counter_of_handoff_fault(fault), 1);
-		else if (answer.type == HANDOFF_ACCEPTED || answer.type == HANDOFF_REFUSED)
-			handover_answer(w, &answer, now_ms);
 		else
-			steer_answer(&w->steer, &answer);
+			handover_answer(w, &answer, now_ms);
 	}
 }
 

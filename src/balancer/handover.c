@@ -452,11 +452,11 @@ static void release_held(struct balancer_worker *w, uint32_t slot, uint64_t now_
 		size_t len = hold_build(&h->hold, i, w->handovers.scratch, PACKET_MAX);
 		struct packet p;
 
-		if (!len || packet_parse(&p, w->handovers.scratch, len) != PACKET_OK ||
-		    steer_packet(&w->steer, flow, &p, now_ms) != STEER_FORWARD) {
+		if (!len || packet_parse(&p, w->handovers.scratch, len) != PACKET_OK) {
 			queue_drop(w->worker.queue, held->queue, held->id);
 			continue;
 		}
+		steer_packet(&w->steer, flow, &p, now_ms);
 		queue_accept_changed(w->worker.queue, held->queue, held->id, p.data, p.len, 0);
 		queue_flush(w->worker.queue); /* before scratch is used again */
 	}

@@ -3,23 +3,17 @@
 #include "steer.h"
 
 #include <errno.h>
-#include <sodium.h>
 #include <stdlib.h>
 
 #include "lib/rewrite.h"
-
-#define ASKS_MOST   3	/* in vain, before a flow is taken for dead */
-#define ASK_WAIT_MS 500 /* for an answer; a client repeats its SYN after a second */
 
 enum { ACTIVE, CLOSING, CLASSES };
 
 struct flow {
 	struct addr bridge;
 	uint8_t index;
-	uint8_t asks;  /* that are not answered */
+	bool contested;
 	uint32_t next; /* the highest sequence number that the client has used, plus one */
-	uint32_t serial;
-	uint64_t asked_ms;
 };
 
 int steer_init(struct steer *s, uint32_t capacity, uint64_t idle_ms, uint64_t closing_ms,
@@ -28,7 +22,6 @@ int steer_init(struct steer *s, uint32_t capacity, uint64_t idle_ms, uint64_t cl
 	const uint64_t lifetime_ms[CLASSES] = { [ACTIVE] = idle_ms, [CLOSING] = closing_ms };
 
 	s->counters = counters;
-	s->serial = randombytes_random(); /* ids of an earlier run are not ours */
 	s->flows = calloc(capacity, sizeof(*s->flows));
 	if (!s->flows || slots_init(&s->slots, capacity) || index_init(&s->index, capacity) ||
 	    expiry_init(&s->expiry, capacity, lifetime_ms, CLASSES))
@@ -75,7 +68,6 @@ void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *br
 	s->flows[slot] = (struct flow){
 		.bridge = *bridge,
 		.index = index,
-		.serial = ++s->serial,
 		.next = next,
 	};
 	index_insert(&s->index, slot, tuple);
@@ -87,31 +79,11 @@ uint32_t steer_find(const struct steer *s, const struct tuple *tuple)
 	return index_find(&s->index, tuple);
 }
 
-static enum steer_verdict on_syn(struct steer *s, uint32_t slot, uint64_t now_ms)
-{
-	struct flow *flow = &s->flows[slot];
-
-	if (expiry_class(&s->expiry, slot) == ACTIVE) {
-		if (flow->asks && now_ms - flow->asked_ms < ASK_WAIT_MS)
-			return STEER_DROP;
-		if (flow->asks < ASKS_MOST) {
-			flow->asks++;
-			flow->asked_ms = now_ms;
-			return STEER_ASK;
-		}
-	}
-	counters_add(s->counters, COUNTER_FLOWS_REUSED, 1);
-	forget(s, slot);
-	return STEER_NEW;
-}
-
-enum steer_verdict steer_packet(struct steer *s, uint32_t slot, struct packet *p, uint64_t now_ms)
+void steer_packet(struct steer *s, uint32_t slot, struct packet *p, uint64_t now_ms)
 {
 	struct flow *flow = &s->flows[slot];
 	bool near;
 
-	if (packet_is_syn(p))
-		return on_syn(s, slot, now_ms);
 	near = seq_advance(&flow->next, p);
 	if (near && p->flags & (TCP_FIN | TCP_RST) && expiry_class(&s->expiry, slot) == ACTIVE)
 		expiry_set(&s->expiry, slot, CLOSING, now_ms);
@@ -119,34 +91,28 @@ enum steer_verdict steer_packet(struct steer *s, uint32_t slot, struct packet *p
 		expiry_touch(&s->expiry, slot, now_ms);
 	rewrite_to_bridge(p, &flow->bridge, flow->index);
 	counters_add(s->counters, COUNTER_STEERED, 1);
-	return STEER_FORWARD;
+}
+
+void steer_contest(struct steer *s, uint32_t slot)
+{
+	s->flows[slot].contested = true;
+}
+
+bool steer_contested(const struct steer *s, uint32_t slot)
+{
+	return s->flows[slot].contested;
+}
+
+void steer_replace(struct steer *s, uint32_t slot)
+{
+	counters_add(s->counters, COUNTER_FLOWS_REUSED, 1);
+	forget(s, slot);
 }
 
 const struct addr *steer_bridge(const struct steer *s, uint32_t slot, uint8_t *index)
 {
 	*index = s->flows[slot].index;
 	return &s->flows[slot].bridge;
-}
-
-uint64_t steer_id(const struct steer *s, uint32_t slot)
-{
-	return (uint64_t)s->flows[slot].serial << 32 | slot;
-}
-
-void steer_answer(struct steer *s, const struct handoff_answer *answer)
-{
-	uint32_t slot = (uint32_t)answer->id;
-
-	/* A slot beyond @fresh was never taken; one that is free is in no class. */
-	if (slot >= s->slots.fresh || expiry_class(&s->expiry, slot) == EXPIRY_NONE ||
-	    s->flows[slot].serial != answer->id >> 32) {
-		counters_add(s->counters, COUNTER_ANSWERS_LATE, 1);
-		return;
-	}
-	if (answer->type == HANDOFF_ENDED)
-		end(s, slot);
-	else
-		s->flows[slot].asks = 0;
 }
 
 void steer_expire(struct steer *s, uint64_t now_ms)

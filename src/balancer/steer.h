@@ -8,7 +8,6 @@
 
 #include "lib/counters.h"
 #include "lib/flow_table.h"
-#include "lib/handoff.h"
 #include "lib/packet.h"
 
 /*
@@ -23,13 +22,12 @@
  * a half-closed download the client's ACKs keep it), or, when closing, as soon as a new one needs its
  * place. A flow says by itself where its packets go, so a changed configuration does not touch it.
  *
- * A SYN on a closing flow begins a new connection. A SYN on an active one may be the client's port
- * used again after a crash, or after an end that passed by us (the web server's answers do); it may
- * as well be forged by somebody who wants to end the flow. So the bridge is asked. If the
- * connection lives there the bridge passes the SYN on, the web server's kernel challenges it (RFC
- * 5961, 4), and only the client's own RST ends the flow. If it has ended, the flow is forgotten,
- * and the client's next SYN begins anew. So it does when the bridge was asked ASKS_MOST times in
- * vain, each time for ASK_WAIT_MS, in which further SYNs are dropped.
+ * A SYN on a flow may be the client's port used again, after an end that passed by us (the web
+ * server's answers do) or after a crash; it may as well be forged by somebody who wants to end the
+ * flow. Nobody is asked: this host's kernel answers the SYN, and the flow is contested. It goes on
+ * until a packet acknowledges the kernel's new ISN, which only somebody at the client's address has
+ * seen: then the client has begun anew, and the flow is forgotten. A client that still has the old
+ * connection challenges the SYN-ACK (RFC 5961, 4) with an ACK that belongs to the flow, and goes on.
  */
 
 struct flow;
@@ -39,7 +37,6 @@ struct steer {
 	struct index index;
 	struct expiry expiry;
 	struct flow *flows;
-	uint32_t serial; /* of the last flow: makes ids that are never used twice */
 	struct counters *counters;
 };
 
@@ -59,22 +56,17 @@ void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *br
 /** steer_find() - the flow of @tuple (client to VIP), or SLOT_NONE */
 uint32_t steer_find(const struct steer *s, const struct tuple *tuple);
 
-enum steer_verdict {
-	STEER_FORWARD, /* it was rewritten for its bridge */
-	STEER_NEW,     /* it begins a new connection: the flow is forgotten */
-	STEER_ASK,     /* a SYN: the bridge is to be asked about steer_id() */
-	STEER_DROP,    /* another one, while the answer is awaited */
-};
+/** steer_packet() - a packet of @flow, not a SYN: rewritten for its bridge */
+void steer_packet(struct steer *s, uint32_t flow, struct packet *p, uint64_t now_ms);
 
-/** steer_packet() - what a packet of @flow means, and where it goes */
-enum steer_verdict steer_packet(struct steer *s, uint32_t flow, struct packet *p, uint64_t now_ms);
+/** steer_contest() - there was a SYN on @flow */
+void steer_contest(struct steer *s, uint32_t flow);
+bool steer_contested(const struct steer *s, uint32_t flow);
+/** steer_replace() - forget @flow: the client has begun anew */
+void steer_replace(struct steer *s, uint32_t flow);
 
 /** steer_bridge() - where @flow goes, and with which index; valid until the flow is forgotten */
 const struct addr *steer_bridge(const struct steer *s, uint32_t flow, uint8_t *index);
-/** steer_id() - names @flow in an ASK and its answer */
-uint64_t steer_id(const struct steer *s, uint32_t flow);
-/** steer_answer() - a bridge has answered: ALIVE or ENDED */
-void steer_answer(struct steer *s, const struct handoff_answer *answer);
 
 void steer_expire(struct steer *s, uint64_t now_ms);
 /** steer_count() - flows now; may be read by another thread */
