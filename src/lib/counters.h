@@ -64,6 +64,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(FLOWS_ENDED, flows_ended, BALANCER, "steered connections forgotten after their end")      \
 	X(FLOWS_IDLE, flows_idle, BALANCER, "steered connections forgotten after timeouts.idle_s")  \
 	X(FLOWS_REUSED, flows_reused, BALANCER, "steered connections whose port was used again")    \
+	X(FLOWS_NOT_LEARNED, flows_not_learned, BALANCER, "connections that the kernel has not learned, steered by the daemon") \
 	X(STEERED, steered, BALANCER, "packets steered to a bridge")                                \
 	X(DROP_SILENCED, drop_silenced, BALANCER, "dropped: what this kernel had to say on a steered connection") \
 	X(QUOTES_STEERED, quotes_steered, BALANCER, "ICMP errors about steered connections, sent to their bridge") \
