@@ -163,8 +163,8 @@ static int listen_all(struct balancer_worker *workers, const struct balancer_set
 					      .port = (uint16_t)s->services[i].port };
 
 		for (int j = 0; !ret && j < s->threads; j++)
-			ret = listener_listen(&workers[j].listener, &vip, (unsigned int)j,
-					      (unsigned int)s->threads);
+			ret = listener_listen(&workers[j].listener, &vip, s->window_scale,
+					      (unsigned int)j, (unsigned int)s->threads);
 	}
 	return ret;
 }
@@ -259,6 +259,7 @@ static int start(struct all *all, const struct balancer_settings *settings)
 		d->counters[i] = &w->counters;
 		d->count++;
 	}
+	listener_check_scale(settings->window_scale);
 	if (!ret)
 		ret = listen_all(all->workers, settings);
 	if (!ret)
