@@ -151,8 +151,11 @@ static bool step_service(struct step *s)
 /* The same for a connection that only the kernel knows. */
 static bool step_contested(struct step *s, uint32_t number)
 {
-	if (snoop_begins(&s->w->snoop, &s->p)) {
-		counters_add(&s->w->counters, COUNTER_FLOWS_REUSED, 1);
+	bool first;
+
+	if (snoop_begins(&s->w->snoop, &s->p, &first)) {
+		if (first) /* else the kernel has not forgotten it yet */
+			counters_add(&s->w->counters, COUNTER_FLOWS_REUSED, 1);
 		s->begins_anew = true;
 		return false;
 	}
@@ -170,6 +173,7 @@ static bool step_steered(struct step *s)
 	struct balancer_worker *w = s->w;
 	uint32_t flow = steer_find(&w->steer, &s->p.tuple);
 	uint32_t number = mark_contested(s->qp), mark;
+	bool first;
 
 	if (flow == SLOT_NONE)
 		return number ? step_contested(s, number) : false;
@@ -179,7 +183,7 @@ static bool step_steered(struct step *s)
 		steer_contest(&w->steer, flow);
 		return false;
 	}
-	if (steer_contested(&w->steer, flow) && snoop_begins(&w->snoop, &s->p)) {
+	if (steer_contested(&w->steer, flow) && snoop_begins(&w->snoop, &s->p, &first)) {
 		steer_replace(&w->steer, flow);
 		s->begins_anew = number;
 		return false;

@@ -138,7 +138,7 @@ void snoop_ack(struct snoop *s, const struct packet *p)
 		e->seen |= SEEN_ACK;
 }
 
-bool snoop_begins(const struct snoop *s, const struct packet *p)
+bool snoop_begins(const struct snoop *s, const struct packet *p, bool *first)
 {
 	uint32_t slot = index_find(&s->index, &p->tuple);
 	const struct snoop_entry *e;
@@ -146,6 +146,7 @@ bool snoop_begins(const struct snoop *s, const struct packet *p)
 	if (slot == SLOT_NONE)
 		return false;
 	e = &s->entries[slot];
+	*first = !(e->seen & SEEN_ACK);
 	return e->seen & SEEN_SYN_ACK && p->flags & TCP_ACK && p->ack == e->isn_b + 1 &&
 	       p->seq - (e->isn_c + 1) <= UINT16_MAX;
 }

@@ -108,7 +108,9 @@ class Capture:
         assert ("connections", "direct") not in counts
         assert ("not checked inside", "other addresses") not in counts
         for direction in TO_SERVER, TO_CLIENT:
-            assert counts[direction, "changed places"] == 0
+            # A daemon keeps the order; the kernel lets packets on two processors overtake each other.
+            assert os.environ["L3DSR_DATA_PLANE"] == "kernel" or \
+                counts[direction, "changed places"] == 0
             assert counts[direction, "seq"] == counts[direction, "packets"]
         for file in self.files:  # those of a test that failed stay
             file.unlink()
