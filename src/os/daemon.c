@@ -117,7 +117,7 @@ static int on_table(sd_event_source *source, int fd, uint32_t revents, void *con
 	(void)fd;
 	(void)revents;
 	switch (nft_sets_event(&d->nft)) {
-	case NFT_EVENT_CREATED:
+	case NFT_EVENT_LOADED:
 		if (fill(d))
 			break;
 		d->tables_filled++;

@@ -7,7 +7,6 @@
 #include <libnftnl/common.h>
 #include <libnftnl/rule.h>
 #include <libnftnl/set.h>
-#include <libnftnl/table.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -317,24 +316,46 @@ struct event_context {
 	enum nft_event event;
 };
 
-/* Creation or removal of our table; NFTA_SET_TABLE of a set has the number of NFTA_TABLE_NAME. */
+/* The name of the table is the first attribute of tables and of rules alike. */
+static int on_attribute(const struct nlattr *attr, void *data)
+{
+	const char **name = data;
+
+	if (mnl_attr_get_type(attr) == NFTA_TABLE_NAME &&
+	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
+		*name = mnl_attr_get_str(attr);
+	return MNL_CB_OK;
+}
+
+_Static_assert((int)NFTA_TABLE_NAME == (int)NFTA_RULE_TABLE, "one way to find either");
+
+/*
+ * Our table was made or taken away; or rules of it, by somebody else: when the file is loaded again
+ * those that we have put there are gone.
+ */
 static int on_event(const struct nlmsghdr *nlh, void *data)
 {
 	struct event_context *context = data;
-	struct nftnl_table *t = nftnl_table_alloc();
-	int type = NFNL_MSG_TYPE(nlh->nlmsg_type);
-	const char *name;
+	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
+	unsigned int own = mnl_socket_get_portid(context->table->requests);
+	const char *name = NULL;
 
-	if (t && (type == NFT_MSG_NEWTABLE || type == NFT_MSG_DELTABLE) &&
-	    nftnl_table_nlmsg_parse(nlh, t) == 0 &&
-	    nftnl_table_get_u32(t, NFTNL_TABLE_FAMILY) == NFPROTO_INET) {
-		name = nftnl_table_get_str(t, NFTNL_TABLE_NAME);
-		if (name && !strcmp(name, context->table->name))
-			context->event =
-				type == NFT_MSG_NEWTABLE ? NFT_EVENT_CREATED : NFT_EVENT_DELETED;
+	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*nfg) || nfg->nfgen_family != NFPROTO_INET ||
+	    mnl_attr_parse(nlh, sizeof(*nfg), on_attribute, &name) < 0 || !name ||
+	    strcmp(name, context->table->name) != 0)
+		return MNL_CB_OK;
+	switch (NFNL_MSG_TYPE(nlh->nlmsg_type)) {
+	case NFT_MSG_NEWTABLE:
+		context->event = NFT_EVENT_LOADED;
+		break;
+	case NFT_MSG_DELTABLE:
+		context->event = NFT_EVENT_DELETED;
+		break;
+	case NFT_MSG_DELRULE:
+		if (nlh->nlmsg_pid != own && context->event == NFT_EVENT_NONE)
+			context->event = NFT_EVENT_LOADED;
+		break;
 	}
-	if (t)
-		nftnl_table_free(t);
 	return MNL_CB_OK;
 }
 
@@ -347,7 +368,7 @@ enum nft_event nft_sets_event(struct nft_table *table)
 	while ((len = mnl_socket_recvfrom(table->events, buf, sizeof(buf))) >= 0 ||
 	       errno == ENOBUFS) {
 		if (len < 0) /* something was missed: it may have been ours */
-			context.event = NFT_EVENT_CREATED;
+			context.event = NFT_EVENT_LOADED;
 		else
 			mnl_cb_run(buf, (size_t)len, 0, 0, on_event, &context);
 	}

@@ -75,9 +75,9 @@ int nft_sets_fill(struct nft_table *table);
 /** nft_sets_fd() - readable when tables have changed */
 int nft_sets_fd(const struct nft_table *table);
 
-enum nft_event { NFT_EVENT_NONE, NFT_EVENT_CREATED, NFT_EVENT_DELETED };
+enum nft_event { NFT_EVENT_NONE, NFT_EVENT_LOADED, NFT_EVENT_DELETED };
 
-/** nft_sets_event() - read what happened; the last thing that concerns our table */
+/** nft_sets_event() - read what happened to our table: the last of it that counts */
 enum nft_event nft_sets_event(struct nft_table *table);
 
 #endif

@@ -107,7 +107,8 @@ def test_the_ruleset_is_loaded_again(own_lab):
         assert download.result() == sha256_of("100M.bin")
         assert elements(own_lab, "bridges4") == bridges
         counters = own_lab.counters("balancer")
-        assert counters["table_filled_again"] == 3
+        # On a kernel without `queue` the lab's loader makes two transactions of it.
+        assert counters["table_filled_again"] in (3, 6)
         with crafted.connect(own_lab) as new:
             assert crafted.ask(new, path).status == 200
             assert len(elements(own_lab, "flows4")) == 2
@@ -131,7 +132,7 @@ def test_flows_that_are_lost(own_lab, loss):
     if "table" in loss:
         wait_until(lambda: "was deleted" in own_lab.log("balancer"))
         reload(own_lab)
-        assert own_lab.counters("balancer")["table_filled_again"] == 1
+        assert own_lab.counters("balancer")["table_filled_again"] in (1, 2)
     else:
         assert own_lab.counters("balancer")["handshake_unknown"] == 1
     assert crafted.fetch(own_lab, path).status == 200
@@ -168,8 +169,9 @@ def test_full_map(own_lab, tmp_path):
     # Room again: the map has no elements but those of the next one.
     wait_until(lambda: not elements(own_lab, "flows4"), 15, "an empty map")
     with crafted.connect(own_lab) as sock:
-        assert crafted.ask(sock, path).status == 200
-        wait_until(lambda: len(elements(own_lab, "flows4")) == 1)
+        # What was deleted counts until the kernel has collected it.
+        wait_until(lambda: crafted.ask(sock, path).status == 200 and
+                   len(elements(own_lab, "flows4")) == 1, 15, "a connection that is learned")
 
 
 def test_numbers_of_bridges(own_lab):
