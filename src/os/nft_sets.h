@@ -25,7 +25,7 @@ struct nft_set {
 	size_t count, capacity;
 };
 
-#define NFT_SETS_MAX 4
+#define NFT_SETS_MAX 6
 
 /** struct nft_table - a table of family inet and the sets we keep in it */
 struct nft_table {

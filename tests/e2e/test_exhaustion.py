@@ -153,8 +153,12 @@ def test_flows_of_the_balancer(own_lab, tmp_path):
 
 
 def test_flows_of_the_bridges(own_lab, tmp_path):
-    """One that is full refuses, and the other one gets the connection; then nobody does."""
-    crafted.up(own_lab, tmp_path, **{name: with_limits(name, flows=FLOWS)
+    """One that is full refuses, and the other one gets the connection; then nobody does.
+
+    What the kernel translates is bounded by the kernel.
+    """
+    crafted.up(own_lab, tmp_path, **{name: with_limits(name, flows=FLOWS) +
+                                     "data_plane = \"userspace\";\n"
                                      for name in BRIDGE_OF.values()})
     path = crafted.path_of(own_lab, "backend1")
     wait_until(lambda: not any(own_lab.counters(name)["flows_now"] for name in BRIDGE_OF.values()),

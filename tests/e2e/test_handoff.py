@@ -313,7 +313,8 @@ def test_refused_says_why(own_lab, spoil, reason):
 
 def test_refused_because_the_table_is_full(own_lab, tmp_path):
     crafted.up(own_lab, tmp_path,
-               bridge1=crafted.template("bridge1") + "limits = { flows = 2; };\n")
+               bridge1=crafted.template("bridge1") + "limits = { flows = 2; };\n"
+               "data_plane = \"userspace\";\n")
     with Offer(own_lab) as first, Offer(own_lab) as second, Offer(own_lab) as third:
         for offer in (first, second):
             offer.send()

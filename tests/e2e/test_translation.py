@@ -153,7 +153,8 @@ def assert_reset(sock):
 
 @pytest.mark.parametrize("name", ["balancer", "bridge1"])
 def test_a_restarted_daemon_resets_what_it_does_not_know(own_lab, name):
-    own_lab.up()
+    # What is in the kernel is not forgotten.
+    own_lab.up("--data-plane", "userspace")
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab) as idle, crafted.connect(own_lab) as upload:
         assert crafted.ask(idle, path).status == 200
