@@ -3,6 +3,7 @@
 #ifndef L3DSR_BALANCER_H
 #define L3DSR_BALANCER_H
 
+#include "bridges.h"
 #include "datapath.h"
 #include "handover.h"
 #include "lib/counters.h"
@@ -12,6 +13,7 @@
 #include "listener.h"
 #include "os/inject.h"
 #include "os/log.h"
+#include "os/nft_map.h"
 #include "os/worker.h"
 #include "settings.h"
 #include "snoop.h"
@@ -27,7 +29,10 @@ struct balancer {
 	struct handoff_keys keys;
 	struct pool **pools;
 	struct index services;
+	struct bridges bridges;
 };
+
+#define BALANCER_TABLE "l3dsr_balancer"
 
 struct balancer_worker {
 	const struct balancer *balancer;
@@ -41,6 +46,7 @@ struct balancer_worker {
 	struct listener listener;
 	struct handover_table handovers;
 	struct steer steer;
+	struct nft_reader nft; /* what the kernel knows of connections */
 };
 
 /** balancer_service() - the service of a packet to (@vip, @port), or NULL */

@@ -3,11 +3,12 @@
 #include "datapath.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "balancer.h"
 #include "lib/icmp_quote.h"
-#include "record.h"
+#include "marks.h"
 
 /* All of a step's view on one packet. */
 struct step {
@@ -15,6 +16,7 @@ struct step {
 	struct queue_packet *qp;
 	struct packet p;
 	uint64_t now_ms;
+	bool begins_anew; /* on a connection that the kernel's maps still have */
 };
 
 static void drop(struct step *s, enum counter why)
@@ -25,7 +27,10 @@ static void drop(struct step *s, enum counter why)
 
 static void accept_unchanged(struct step *s)
 {
-	queue_accept(s->w->worker.queue, s->qp->queue, s->qp->id);
+	if (s->begins_anew)
+		queue_accept_marked(s->w->worker.queue, s->qp->queue, s->qp->id, MARK_FORGET);
+	else
+		mark_accept(s->w->worker.queue, s->qp);
 }
 
 const struct service_settings *balancer_service(const struct balancer *b, const struct addr *vip,
@@ -37,6 +42,38 @@ const struct service_settings *balancer_service(const struct balancer *b, const 
 	return number == SLOT_NONE ? NULL : &b->settings->services[number];
 }
 
+/* Ask the kernel's maps. */
+static const struct addr *bridge_in_kernel(struct balancer_worker *w, const struct tuple *tuple)
+{
+	uint8_t key[16] = { 0 };
+	uint32_t number;
+
+	memcpy(key, tuple->src.bytes, 4);
+	put_be16(key + 4, tuple->sport);
+	memcpy(key + 8, tuple->dst.bytes, 4);
+	put_be16(key + 12, tuple->dport);
+	if (nft_map_get(&w->nft, "flows4", key, sizeof(key), &number, sizeof(number)) &&
+	    nft_map_get(&w->nft, "closing4", key, sizeof(key), &number, sizeof(number)))
+		return NULL;
+	return bridges_address(&w->balancer->bridges, number);
+}
+
+/* Where the connection of @tuple (client to VIP) was handed over to, and its index; or NULL. */
+static const struct addr *bridge_of(struct balancer_worker *w, const struct tuple *tuple,
+				    uint8_t *index)
+{
+	uint32_t flow = steer_find(&w->steer, tuple);
+	const struct service_settings *service;
+
+	if (flow != SLOT_NONE)
+		return steer_bridge(&w->steer, flow, index);
+	service = balancer_service(w->balancer, &tuple->dst, tuple->dport);
+	if (!service)
+		return NULL;
+	*index = (uint8_t)service->index;
+	return bridge_in_kernel(w, tuple);
+}
+
 /* An ICMP error to a VIP. What quotes no steered flow is about a handshake of our kernel. */
 static bool step_quote(struct step *s)
 {
@@ -46,7 +83,6 @@ static bool step_quote(struct step *s)
 	struct icmp_quote q;
 	struct tuple tuple;
 	uint8_t index;
-	uint32_t flow;
 
 	fault = icmp_quote_parse(&q, s->qp->data, s->qp->len);
 	if (fault != PACKET_OK) {
@@ -54,13 +90,12 @@ static bool step_quote(struct step *s)
 		return true;
 	}
 	tuple = tuple_reverse(&q.tuple);
-	flow = steer_find(&w->steer, &tuple);
-	if (flow == SLOT_NONE) {
+	bridge = bridge_of(w, &tuple, &index);
+	if (!bridge) {
 		counters_add(&w->counters, COUNTER_PASSED, 1);
 		accept_unchanged(s);
 		return true;
 	}
-	bridge = steer_bridge(&w->steer, flow, &index);
 	icmp_quote_to_bridge(&q, bridge, index);
 	counters_add(&w->counters, COUNTER_QUOTES_STEERED, 1);
 	queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, q.data, q.len, 0);
@@ -85,17 +120,19 @@ static bool step_parse(struct step *s)
 static bool step_output(struct step *s)
 {
 	struct balancer_worker *w = s->w;
+	bool syn_ack = (s->p.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
 	struct tuple tuple;
+	uint32_t flow;
 
 	if (!s->qp->output)
 		return false;
 	tuple = tuple_reverse(&s->p.tuple);
-	if (steer_find(&w->steer, &tuple) != SLOT_NONE) {
+	flow = steer_find(&w->steer, &tuple);
+	if (flow != SLOT_NONE && !(syn_ack && steer_contested(&w->steer, flow))) {
 		drop(s, COUNTER_DROP_SILENCED);
 		return true;
 	}
-	if ((s->p.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) &&
-	    w->balancer->settings->handshake == HANDSHAKE_SNOOP)
+	if (syn_ack)
 		snoop_syn_ack(&w->snoop, &s->p, s->now_ms);
 	accept_unchanged(s);
 	return true;
@@ -111,50 +148,53 @@ static bool step_service(struct step *s)
 	return true;
 }
 
-/* A SYN on a steered flow: does the flow still live? */
-static void ask(struct step *s, uint32_t flow)
+/* The same for a connection that only the kernel knows. */
+static bool step_contested(struct step *s, uint32_t number)
 {
-	struct balancer_worker *w = s->w;
-	struct handoff_record record = {
-		.type = HANDOFF_ASK,
-		.id = steer_id(&w->steer, flow),
-		.vip = { .addr = s->p.tuple.dst, .port = s->p.tuple.dport },
-		.answer = w->answer,
-	};
-	struct packet_spec syn = {
-		.tuple = s->p.tuple,
-		.seq = s->p.seq,
-		.window = s->p.window,
-		.flags = TCP_SYN,
-	};
-	const struct addr *bridge = steer_bridge(&w->steer, flow, &record.index);
+	bool first;
 
-	syn.options = packet_options(&s->p, &syn.options_len);
-	record_send(&w->inject, &w->balancer->keys, &record, &syn, bridge);
-	drop(s, COUNTER_DROP_ASKED);
+	if (snoop_begins(&s->w->snoop, &s->p, &first)) {
+		if (first) /* else the kernel has not forgotten it yet */
+			counters_add(&s->w->counters, COUNTER_FLOWS_REUSED, 1);
+		s->begins_anew = true;
+		return false;
+	}
+	counters_add(&s->w->counters, COUNTER_STEERED, 1);
+	queue_accept_marked(s->w->worker.queue, s->qp->queue, s->qp->id, MARK_STEER | number);
+	return true;
 }
 
+/*
+ * A SYN goes to our kernel, as that of a new connection. Until somebody has acknowledged what our
+ * kernel answers, the packets are those of the old one.
+ */
 static bool step_steered(struct step *s)
 {
 	struct balancer_worker *w = s->w;
 	uint32_t flow = steer_find(&w->steer, &s->p.tuple);
+	uint32_t number = mark_contested(s->qp), mark;
+	bool first;
 
 	if (flow == SLOT_NONE)
-		return false;
-	switch (steer_packet(&w->steer, flow, &s->p, s->now_ms)) {
-	case STEER_FORWARD:
-		queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len,
-				     0);
-		return true;
-	case STEER_ASK:
-		ask(s, flow);
-		return true;
-	case STEER_DROP:
-		drop(s, COUNTER_DROP_ASKED);
-		return true;
-	default:
+		return number ? step_contested(s, number) : false;
+	if (packet_is_syn(&s->p)) {
+		/* Our kernel may still have a socket of the old one, which would answer. */
+		datapath_accept(w, s->now_ms);
+		steer_contest(&w->steer, flow);
 		return false;
 	}
+	if (steer_contested(&w->steer, flow) && snoop_begins(&w->snoop, &s->p, &first)) {
+		steer_replace(&w->steer, flow);
+		s->begins_anew = number;
+		return false;
+	}
+	mark = steer_packet(&w->steer, flow, &s->p, s->now_ms);
+	if (mark)
+		queue_accept_marked(w->worker.queue, s->qp->queue, s->qp->id, mark);
+	else
+		queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len,
+				     0);
+	return true;
 }
 
 static bool step_syn(struct step *s)
@@ -163,8 +203,7 @@ static bool step_syn(struct step *s)
 
 	if (!packet_is_syn(&s->p))
 		return false;
-	if (w->balancer->settings->handshake == HANDSHAKE_SNOOP)
-		snoop_syn(&w->snoop, &s->p, s->now_ms);
+	snoop_syn(&w->snoop, &s->p, s->now_ms);
 	accept_unchanged(s);
 	return true;
 }
@@ -244,10 +283,8 @@ static void readable(void *context, uint64_t now_ms)
 		fault = handoff_answer_decode(&answer, &w->balancer->keys, buf, (size_t)len);
 		if (fault != HANDOFF_OK)
 			counters_add(&w->counters, counter_of_handoff_fault(fault), 1);
-		else if (answer.type == HANDOFF_ACCEPTED || answer.type == HANDOFF_REFUSED)
-			handover_answer(w, &answer, now_ms);
 		else
-			steer_answer(&w->steer, &answer);
+			handover_answer(w, &answer, now_ms);
 	}
 }
 

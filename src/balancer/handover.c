@@ -12,6 +12,7 @@
 #include "lib/recogniser.h"
 #include "lib/rewrite.h"
 #include "lib/tcp_options.h"
+#include "marks.h"
 #include "os/log.h"
 #include "record.h"
 #include "reply.h"
@@ -322,7 +323,8 @@ static void pass_without_data(struct balancer_worker *w, struct packet *p,
 {
 	counters_add(&w->counters, COUNTER_HANDSHAKE_UNKNOWN, 1);
 	rewrite_strip_data(p);
-	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len, 0);
+	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len,
+			     mark_for_kernel(qp));
 }
 
 static void refuse(struct balancer_worker *w, const struct packet *p, const struct queue_packet *qp,
@@ -412,11 +414,11 @@ void handover_packet(struct balancer_worker *w, uint32_t slot, struct packet *p,
 		 */
 		if (p->seq - h->hold.first <= hold_end(&h->hold) - h->hold.first)
 			handover_abandon(w, slot);
-		queue_accept(w->worker.queue, qp->queue, qp->id);
+		mark_accept(w->worker.queue, qp);
 		return;
 	}
 	if (!packet_payload_len(p) && !(p->flags & TCP_FIN)) {
-		queue_accept(w->worker.queue, qp->queue, qp->id);
+		mark_accept(w->worker.queue, qp);
 		return;
 	}
 	/* As with the first data, see belongs(): nobody else adds bytes to a request. */
@@ -451,13 +453,18 @@ static void release_held(struct balancer_worker *w, uint32_t slot, uint64_t now_
 		const struct hold_packet *held = &h->hold.packet[i];
 		size_t len = hold_build(&h->hold, i, w->handovers.scratch, PACKET_MAX);
 		struct packet p;
+		uint32_t mark;
 
-		if (!len || packet_parse(&p, w->handovers.scratch, len) != PACKET_OK ||
-		    steer_packet(&w->steer, flow, &p, now_ms) != STEER_FORWARD) {
+		if (!len || packet_parse(&p, w->handovers.scratch, len) != PACKET_OK) {
 			queue_drop(w->worker.queue, held->queue, held->id);
 			continue;
 		}
-		queue_accept_changed(w->worker.queue, held->queue, held->id, p.data, p.len, 0);
+		mark = steer_packet(&w->steer, flow, &p, now_ms);
+		if (mark && held->intact) {
+			queue_accept_marked(w->worker.queue, held->queue, held->id, mark);
+			continue;
+		}
+		queue_accept_changed(w->worker.queue, held->queue, held->id, p.data, p.len, mark);
 		queue_flush(w->worker.queue); /* before scratch is used again */
 	}
 }
@@ -475,7 +482,8 @@ static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 		return;
 	}
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
-	steer_add(&w->steer, &tuple, &h->backend->address, (uint8_t)h->service->index,
+	steer_add(&w->steer, &tuple, &h->backend->address,
+		  w->balancer->bridges.numbers[h->backend->number], (uint8_t)h->service->index,
 		  h->hold.first, now_ms);
 	release_held(w, slot, now_ms);
 	listener_close_silent(&w->listener, &tuple);

@@ -3,6 +3,7 @@
 #include "listener.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -49,7 +50,7 @@ static int set_int(int fd, int level, int option, int value)
 }
 
 /* The order matters: TCP_REPAIR is refused on a listening socket, and children inherit both. */
-static int prepare(int fd, const struct endpoint *vip, unsigned int workers)
+static int prepare(int fd, const struct endpoint *vip, int window_scale, unsigned int workers)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(&vip->addr, vip->port, &ss);
@@ -60,18 +61,48 @@ static int prepare(int fd, const struct endpoint *vip, unsigned int workers)
 	    set_int(fd, IPPROTO_TCP, TCP_SAVE_SYN, 1) || set_int(fd, IPPROTO_TCP, TCP_REPAIR, 1) ||
 	    set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE))
 		return -errno;
+	/* tcp_select_initial_window() takes the scale from the smaller of this and the memory. */
+	if (window_scale >= 0 &&
+	    set_int(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, UINT16_MAX << window_scale))
+		return -errno;
 	return listen(fd, BACKLOG) ? -errno : 0;
 }
 
-int listener_listen(struct listener *l, const struct endpoint *vip, unsigned int worker,
-		    unsigned int workers)
+/* What tcp_select_initial_window() sees of a listening socket that asks for nothing. */
+static long receive_memory(void)
+{
+	long rmem_max = 0, tcp_rmem = 0;
+	FILE *f = fopen("/proc/sys/net/core/rmem_max", "re");
+
+	if (f) {
+		(void)!fscanf(f, "%ld", &rmem_max);
+		fclose(f);
+	}
+	f = fopen("/proc/sys/net/ipv4/tcp_rmem", "re");
+	if (f) {
+		(void)!fscanf(f, "%*d %*d %ld", &tcp_rmem);
+		fclose(f);
+	}
+	return rmem_max > tcp_rmem ? rmem_max : tcp_rmem;
+}
+
+void listener_check_scale(int window_scale)
+{
+	if (window_scale > 0 && receive_memory() < (long)UINT16_MAX << window_scale)
+		log_warning("window_scale %d is not what clients are told: net.core.rmem_max or "
+			    "the third number of net.ipv4.tcp_rmem must be at least %ld",
+			    window_scale, (long)UINT16_MAX << window_scale);
+}
+
+int listener_listen(struct listener *l, const struct endpoint *vip, int window_scale,
+		    unsigned int worker, unsigned int workers)
 {
 	char text[ENDPOINT_STRLEN];
 	int fd, ret;
 
 	fd = socket(vip->addr.family == 4 ? AF_INET : AF_INET6,
 		    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
-	ret = fd < 0 ? -errno : prepare(fd, vip, workers);
+	ret = fd < 0 ? -errno : prepare(fd, vip, window_scale, workers);
 	if (ret) {
 		log_error("cannot listen on %s for worker %u: %s",
 			  endpoint_format(&vip->addr, vip->port, text), worker, strerror(-ret));

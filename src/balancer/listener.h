@@ -54,11 +54,15 @@ void listener_clean(struct listener *l);
 
 /**
  * listener_listen() - begin to listen at @vip, for worker @worker of @workers
+ * @window_scale: that clients are told, 0 to 14, or -1: what the kernel makes of its memory
  * To be called for one VIP by all workers in their order before the next VIP: the BPF program
  * chooses by the order of listen() calls. 0 or -errno after the reason was logged.
  */
-int listener_listen(struct listener *l, const struct endpoint *vip, unsigned int worker,
-		    unsigned int workers);
+int listener_listen(struct listener *l, const struct endpoint *vip, int window_scale,
+		    unsigned int worker, unsigned int workers);
+
+/** listener_check_scale() - warn when the kernel's memory is too small for it: it tells less then */
+void listener_check_scale(int window_scale);
 
 /** enum listener_use - what the rest of the daemon knows of a tuple (client to VIP) */
 enum listener_use {

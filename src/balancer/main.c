@@ -60,9 +60,11 @@ static int balancer_init(struct balancer *b, const struct balancer_settings *set
 	ret = make_pools(b);
 	if (!ret)
 		ret = make_services(b);
-	if (ret)
+	if (ret) {
 		log_error("not enough memory for pools and services");
-	return ret;
+		return ret;
+	}
+	return bridges_init(&b->bridges, settings, BALANCER_TABLE);
 }
 
 static void balancer_clean(struct balancer *b)
@@ -71,6 +73,7 @@ static void balancer_clean(struct balancer *b)
 		pool_free(b->pools[i]);
 	free(b->pools);
 	index_clean(&b->services);
+	bridges_clean(&b->bridges);
 }
 
 static int make_tables(struct balancer_worker *w, const struct balancer_settings *s)
@@ -86,8 +89,8 @@ static int make_tables(struct balancer_worker *w, const struct balancer_settings
 			  &w->counters) ||
 	    handover_init(&w->handovers, requests, (uint32_t)s->limits.request_bytes, request_ms) ||
 	    steer_init(&w->steer, worker_share(s->limits.flows, threads),
-		       (uint64_t)s->timeouts.idle_s * 1000, (uint64_t)s->timeouts.closing_s * 1000,
-		       &w->counters)) {
+		       s->data_plane == DATA_PLANE_KERNEL, (uint64_t)s->timeouts.idle_s * 1000,
+		       (uint64_t)s->timeouts.closing_s * 1000, &w->counters)) {
 		log_error("not enough memory for the tables: lower the limits");
 		return -ENOMEM;
 	}
@@ -128,6 +131,8 @@ static int worker_make(struct balancer_worker *w, const struct balancer *b, unsi
 		ret = inject_open(&w->inject, &w->counters, 0);
 	if (!ret)
 		ret = open_answers(w);
+	if (!ret)
+		ret = nft_reader_open(&w->nft, BALANCER_TABLE);
 	w->worker.role = &balancer_role;
 	w->worker.context = w;
 	w->worker.extra_fd = w->answer_fd;
@@ -138,6 +143,7 @@ static void worker_unmake(struct balancer_worker *w)
 {
 	worker_clean(&w->worker);
 	inject_close(&w->inject);
+	nft_reader_close(&w->nft);
 	if (w->answer_fd >= 0)
 		close(w->answer_fd);
 	steer_clean(&w->steer);
@@ -157,35 +163,57 @@ static int listen_all(struct balancer_worker *workers, const struct balancer_set
 					      .port = (uint16_t)s->services[i].port };
 
 		for (int j = 0; !ret && j < s->threads; j++)
-			ret = listener_listen(&workers[j].listener, &vip, (unsigned int)j,
-					      (unsigned int)s->threads);
+			ret = listener_listen(&workers[j].listener, &vip, s->window_scale,
+					      (unsigned int)j, (unsigned int)s->threads);
 	}
 	return ret;
 }
 
-static int make_sets(struct nft_table *nft, const struct balancer_settings *s)
+static void make_rules(struct nft_table *nft, const struct balancer_settings *s)
 {
-	struct nft_set *services, *vips, *backends, *answers;
-	size_t backend_count = 0;
+	const struct nft_keep_rule keep = {
+		.chain = "keep4",
+		.map = "flows4",
+		.timeout_ms = (uint64_t)s->timeouts.idle_s * 1000,
+	};
+	const struct nft_keep_rule keep_closing = {
+		.chain = "keep_closing4",
+		.map = "closing4",
+		.timeout_ms = (uint64_t)s->timeouts.closing_s * 1000,
+	};
+
+	nft_sets_add_rule(nft, &keep);
+	nft_sets_add_rule(nft, &keep_closing);
+}
+
+static int make_sets(struct nft_table *nft, const struct balancer *b)
+{
+	const struct balancer_settings *s = b->settings;
+	struct nft_set *services, *vips, *backends, *answers, *bridges, *indexes;
+	char chain[NFT_CHAIN_LEN];
 	int ret;
 
-	for (size_t i = 0; i < s->pool_count; i++)
-		backend_count += s->pools[i].backend_count;
-	ret = nft_sets_open(nft, "l3dsr_balancer");
+	ret = nft_sets_open(nft, BALANCER_TABLE);
 	if (ret)
 		return ret;
 	services = nft_sets_add(nft, "services4", s->service_count);
 	vips = nft_sets_add(nft, "vips4", s->service_count);
-	backends = nft_sets_add(nft, "backends4", backend_count);
+	backends = nft_sets_add(nft, "backends4", s->backend_count);
 	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
-	if (!services || !vips || !backends || !answers)
+	bridges = nft_sets_add(nft, "bridges4", b->bridges.count);
+	indexes = nft_sets_add(nft, "indexes4", s->service_count);
+	if (!services || !vips || !backends || !answers || !bridges || !indexes)
 		return -ENOMEM;
+	make_rules(nft, s);
 
 	for (size_t i = 0; i < s->service_count; i++) {
 		nft_set_put_endpoint(services, &s->services[i].address,
 				     (uint16_t)s->services[i].port);
 		nft_set_put_addr(vips, &s->services[i].address);
+		snprintf(chain, sizeof(chain), "index%d", s->services[i].index);
+		nft_set_put_jump(indexes, &s->services[i].address, chain);
 	}
+	bridges_put(&b->bridges, bridges);
 	for (size_t i = 0; i < s->pool_count; i++)
 		for (size_t j = 0; j < s->pools[i].backend_count; j++)
 			nft_set_put_addr(backends, &s->pools[i].backends[j].address);
@@ -231,10 +259,11 @@ static int start(struct all *all, const struct balancer_settings *settings)
 		d->counters[i] = &w->counters;
 		d->count++;
 	}
+	listener_check_scale(settings->window_scale);
 	if (!ret)
 		ret = listen_all(all->workers, settings);
 	if (!ret)
-		ret = make_sets(&d->nft, settings);
+		ret = make_sets(&d->nft, &all->balancer);
 	return ret;
 }
 

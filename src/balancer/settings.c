@@ -19,6 +19,12 @@ static const char *const handshakes[] = {
 	NULL,
 };
 
+static const char *const data_planes[] = {
+	[DATA_PLANE_KERNEL] = "kernel",
+	[DATA_PLANE_USERSPACE] = "userspace",
+	NULL,
+};
+
 static const char *const fallbacks[] = {
 	[FALLBACK_SOURCE] = "source",
 	[FALLBACK_RESET] = "reset",
@@ -211,6 +217,19 @@ static const struct setting table[] = {
 	  .min = 1,
 	  .max = 65532,
 	  .number = 6303 },
+	{ .name = "data_plane",
+	  .noun = "a data plane",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(balancer_settings, data_plane),
+	  .choices = data_planes,
+	  .number = DATA_PLANE_KERNEL },
+	{ .name = "window_scale",
+	  .noun = "a window scale, or -1 for the kernel's own,",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, window_scale),
+	  .min = -1,
+	  .max = 14,
+	  .number = -1 },
 	{ .name = "handshake",
 	  .noun = "a source of handshakes",
 	  .type = SETTING_CHOICE,

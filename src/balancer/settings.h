@@ -13,6 +13,7 @@
 #define BACKENDS_MAX 1024 /* of a pool */
 
 enum handshake_source { HANDSHAKE_SNOOP, HANDSHAKE_SOCKET };
+enum data_plane { DATA_PLANE_KERNEL, DATA_PLANE_USERSPACE };
 enum service_fallback { FALLBACK_SOURCE, FALLBACK_RESET };
 
 struct backend_settings {
@@ -46,6 +47,8 @@ struct balancer_settings {
 	char key_file[256]; /* default "/etc/l3dsr/handoff.key" */
 	struct addr answer_address; /* where bridges answer; default 192.168.33.10 */
 	int answer_port;	   /* 1..65532, default 6303; thread i listens on answer_port + i */
+	int data_plane;		   /* enum data_plane: "kernel" (default) or "userspace" */
+	int window_scale;	   /* that clients are told; -1 (default): the kernel's; -1..14 */
 	int handshake;		   /* enum handshake_source: "snoop" (default) or "socket" */
 	struct {		   /* group `limits` */
 		int handshakes;	   /* snooped, oldest go first; default 65536; 1..16777216 */

@@ -138,6 +138,19 @@ void snoop_ack(struct snoop *s, const struct packet *p)
 		e->seen |= SEEN_ACK;
 }
 
+bool snoop_begins(const struct snoop *s, const struct packet *p, bool *first)
+{
+	uint32_t slot = index_find(&s->index, &p->tuple);
+	const struct snoop_entry *e;
+
+	if (slot == SLOT_NONE)
+		return false;
+	e = &s->entries[slot];
+	*first = !(e->seen & SEEN_ACK);
+	return e->seen & SEEN_SYN_ACK && p->flags & TCP_ACK && p->ack == e->isn_b + 1 &&
+	       p->seq - (e->isn_c + 1) <= UINT16_MAX;
+}
+
 bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handshake *handshake,
 		bool *acked)
 {

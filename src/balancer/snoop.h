@@ -58,6 +58,13 @@ void snoop_syn_ack(struct snoop *s, const struct packet *p, uint64_t now_ms);
 void snoop_ack(struct snoop *s, const struct packet *p);
 
 /**
+ * snoop_begins() - does @p complete a handshake: does it acknowledge the kernel's ISN, near isn_c?
+ * Proof that the client has begun anew, on a tuple that was handed over before (steer.h). @first gets
+ * whether it is the first to do so, as far as snoop_ack() was told of others.
+ */
+bool snoop_begins(const struct snoop *s, const struct packet *p, bool *first);
+
+/**
  * snoop_find() - the handshake of @tuple (client to VIP), if both halves were seen
  * @acked gets whether the kernel has seen the client's ACK. Returns false if it is not known.
  */

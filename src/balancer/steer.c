@@ -3,32 +3,37 @@
 #include "steer.h"
 
 #include <errno.h>
-#include <sodium.h>
 #include <stdlib.h>
 
 #include "lib/rewrite.h"
+#include "marks.h"
+#include "os/log.h"
 
-#define ASKS_MOST   3	/* in vain, before a flow is taken for dead */
-#define ASK_WAIT_MS 500 /* for an answer; a client repeats its SYN after a second */
+#define LEARNED_MS 1000
+#define QUEUED_MS  200 /* for so long a packet may have been in a queue */
 
-enum { ACTIVE, CLOSING, CLASSES };
+enum { ACTIVE, CLOSING, LEARNED, CLASSES };
 
 struct flow {
 	struct addr bridge;
 	uint8_t index;
-	uint8_t asks;  /* that are not answered */
+	bool contested;
+	uint16_t number;
+	uint64_t since_ms;
 	uint32_t next; /* the highest sequence number that the client has used, plus one */
-	uint32_t serial;
-	uint64_t asked_ms;
 };
 
-int steer_init(struct steer *s, uint32_t capacity, uint64_t idle_ms, uint64_t closing_ms,
-	       struct counters *counters)
+int steer_init(struct steer *s, uint32_t capacity, bool kernel, uint64_t idle_ms,
+	       uint64_t closing_ms, struct counters *counters)
 {
-	const uint64_t lifetime_ms[CLASSES] = { [ACTIVE] = idle_ms, [CLOSING] = closing_ms };
+	const uint64_t lifetime_ms[CLASSES] = {
+		[ACTIVE] = idle_ms,
+		[CLOSING] = closing_ms,
+		[LEARNED] = LEARNED_MS,
+	};
 
 	s->counters = counters;
-	s->serial = randombytes_random(); /* ids of an earlier run are not ours */
+	s->kernel = kernel;
 	s->flows = calloc(capacity, sizeof(*s->flows));
 	if (!s->flows || slots_init(&s->slots, capacity) || index_init(&s->index, capacity) ||
 	    expiry_init(&s->expiry, capacity, lifetime_ms, CLASSES))
@@ -58,28 +63,40 @@ static void end(struct steer *s, uint32_t slot)
 	forget(s, slot);
 }
 
+static void make_room(struct steer *s)
+{
+	uint32_t slot = expiry_oldest(&s->expiry, LEARNED);
+
+	if (slot != SLOT_NONE)
+		forget(s, slot);
+	else
+		end(s, expiry_oldest(&s->expiry, CLOSING));
+}
+
 bool steer_full(const struct steer *s)
 {
 	return s->slots.used == s->slots.capacity &&
-	       expiry_oldest(&s->expiry, CLOSING) == SLOT_NONE;
+	       expiry_oldest(&s->expiry, CLOSING) == SLOT_NONE &&
+	       expiry_oldest(&s->expiry, LEARNED) == SLOT_NONE;
 }
 
-void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *bridge, uint8_t index,
-	       uint32_t next, uint64_t now_ms)
+void steer_add(struct steer *s, const struct tuple *tuple, const struct addr *bridge,
+	       uint16_t number, uint8_t index, uint32_t next, uint64_t now_ms)
 {
 	uint32_t slot;
 
 	if (s->slots.used == s->slots.capacity)
-		end(s, expiry_oldest(&s->expiry, CLOSING));
+		make_room(s);
 	slot = slots_take(&s->slots);
 	s->flows[slot] = (struct flow){
 		.bridge = *bridge,
 		.index = index,
-		.serial = ++s->serial,
+		.number = number,
+		.since_ms = now_ms,
 		.next = next,
 	};
 	index_insert(&s->index, slot, tuple);
-	expiry_set(&s->expiry, slot, ACTIVE, now_ms);
+	expiry_set(&s->expiry, slot, s->kernel ? LEARNED : ACTIVE, now_ms);
 }
 
 uint32_t steer_find(const struct steer *s, const struct tuple *tuple)
@@ -87,66 +104,59 @@ uint32_t steer_find(const struct steer *s, const struct tuple *tuple)
 	return index_find(&s->index, tuple);
 }
 
-static enum steer_verdict on_syn(struct steer *s, uint32_t slot, uint64_t now_ms)
+/* The kernel should have it by now, and sends its packets here all the same. */
+static void not_learned(struct steer *s, uint32_t slot, uint64_t now_ms)
 {
-	struct flow *flow = &s->flows[slot];
+	static __thread struct log_limit limit;
 
-	if (expiry_class(&s->expiry, slot) == ACTIVE) {
-		if (flow->asks && now_ms - flow->asked_ms < ASK_WAIT_MS)
-			return STEER_DROP;
-		if (flow->asks < ASKS_MOST) {
-			flow->asks++;
-			flow->asked_ms = now_ms;
-			return STEER_ASK;
-		}
-	}
-	counters_add(s->counters, COUNTER_FLOWS_REUSED, 1);
-	forget(s, slot);
-	return STEER_NEW;
+	counters_add(s->counters, COUNTER_FLOWS_NOT_LEARNED, 1);
+	log_warning_limited(&limit, now_ms,
+			    "the kernel does not learn connections: the map flows4 is full, or "
+			    "somebody has emptied it");
+	expiry_set(&s->expiry, slot, ACTIVE, now_ms);
 }
 
-enum steer_verdict steer_packet(struct steer *s, uint32_t slot, struct packet *p, uint64_t now_ms)
+uint32_t steer_packet(struct steer *s, uint32_t slot, struct packet *p, uint64_t now_ms)
 {
 	struct flow *flow = &s->flows[slot];
-	bool near;
+	bool near = seq_advance(&flow->next, p);
+	unsigned int class = expiry_class(&s->expiry, slot);
 
-	if (packet_is_syn(p))
-		return on_syn(s, slot, now_ms);
-	near = seq_advance(&flow->next, p);
-	if (near && p->flags & (TCP_FIN | TCP_RST) && expiry_class(&s->expiry, slot) == ACTIVE)
+	if (class == LEARNED && now_ms - flow->since_ms > QUEUED_MS) {
+		not_learned(s, slot, now_ms);
+		class = ACTIVE;
+	}
+	if (class == ACTIVE && near && p->flags & (TCP_FIN | TCP_RST))
 		expiry_set(&s->expiry, slot, CLOSING, now_ms);
-	else
+	else if (class != LEARNED)
 		expiry_touch(&s->expiry, slot, now_ms);
-	rewrite_to_bridge(p, &flow->bridge, flow->index);
 	counters_add(s->counters, COUNTER_STEERED, 1);
-	return STEER_FORWARD;
+	if (s->kernel)
+		return (class == CLOSING ? MARK_STEER : MARK_LEARN) | flow->number;
+	rewrite_to_bridge(p, &flow->bridge, flow->index);
+	return 0;
+}
+
+void steer_contest(struct steer *s, uint32_t slot)
+{
+	s->flows[slot].contested = true;
+}
+
+bool steer_contested(const struct steer *s, uint32_t slot)
+{
+	return s->flows[slot].contested;
+}
+
+void steer_replace(struct steer *s, uint32_t slot)
+{
+	counters_add(s->counters, COUNTER_FLOWS_REUSED, 1);
+	forget(s, slot);
 }
 
 const struct addr *steer_bridge(const struct steer *s, uint32_t slot, uint8_t *index)
 {
 	*index = s->flows[slot].index;
 	return &s->flows[slot].bridge;
-}
-
-uint64_t steer_id(const struct steer *s, uint32_t slot)
-{
-	return (uint64_t)s->flows[slot].serial << 32 | slot;
-}
-
-void steer_answer(struct steer *s, const struct handoff_answer *answer)
-{
-	uint32_t slot = (uint32_t)answer->id;
-
-	/* A slot beyond @fresh was never taken; one that is free is in no class. */
-	if (slot >= s->slots.fresh || expiry_class(&s->expiry, slot) == EXPIRY_NONE ||
-	    s->flows[slot].serial != answer->id >> 32) {
-		counters_add(s->counters, COUNTER_ANSWERS_LATE, 1);
-		return;
-	}
-	if (answer->type == HANDOFF_ENDED)
-		end(s, slot);
-	else
-		s->flows[slot].asks = 0;
 }
 
 void steer_expire(struct steer *s, uint64_t now_ms)
@@ -159,6 +169,8 @@ void steer_expire(struct steer *s, uint64_t now_ms)
 	}
 	while ((slot = expiry_next(&s->expiry, CLOSING, now_ms)) != SLOT_NONE)
 		end(s, slot);
+	while ((slot = expiry_next(&s->expiry, LEARNED, now_ms)) != SLOT_NONE)
+		forget(s, slot);
 }
 
 uint32_t steer_count(const struct steer *s)

@@ -23,20 +23,9 @@ static void send_answer(struct bridge_worker *w, const struct handoff_answer *an
 	socklen_t len = addr_to_sockaddr(&to->addr, to->port, &ss);
 
 	handoff_answer_encode(answer, &w->bridge->keys, buf);
-	/* Lost on the way or here is the same: the balancer asks again. */
+	/* Lost on the way or here is the same: the balancer offers again. */
 	if (sendto(w->answer_fd, buf, sizeof(buf), MSG_DONTWAIT, (struct sockaddr *)&ss, len) < 0)
 		counters_add(&w->counters, COUNTER_ANSWERS_FAILED, 1);
-}
-
-static void answer_asked(struct bridge_worker *w, const struct handoff_record *r, bool alive)
-{
-	const struct handoff_answer answer = {
-		.type = alive ? HANDOFF_ALIVE : HANDOFF_ENDED,
-		.id = r->id,
-	};
-
-	counters_add(&w->counters, alive ? COUNTER_ASKED_ALIVE : COUNTER_ASKED_ENDED, 1);
-	send_answer(w, &answer, &r->answer);
 }
 
 static void answer_accepted(struct bridge_worker *w, const struct splice_flow *f)
@@ -164,24 +153,6 @@ static void abort_offer(struct bridge_worker *w, const struct handoff_record *r,
 	queue_drop(w->worker.queue, qp->queue, qp->id);
 }
 
-/* A SYN on a flow that the balancer steers here; see the theory of operation in balancer/steer.h.
- */
-static void asked(struct bridge_worker *w, const struct handoff_record *r, uint32_t slot,
-		  struct packet *p, const struct queue_packet *qp, uint64_t now_ms)
-{
-	bool alive = slot != SLOT_NONE && splice_alive(&w->splices, slot);
-
-	answer_asked(w, r, alive);
-	if (!alive) {
-		queue_drop(w->worker.queue, qp->queue, qp->id);
-		return;
-	}
-	packet_truncate(p, 0);
-	packet_checksum_fill(p);
-	splice_to_server(&w->splices, slot, p, now_ms);
-	queue_accept_changed(w->worker.queue, qp->queue, qp->id, p->data, p->len, MARK_TRANSLATED);
-}
-
 void open_record(struct bridge_worker *w, struct packet *p, const struct queue_packet *qp,
 		 const struct service_settings *service, uint64_t now_ms)
 {
@@ -220,10 +191,6 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
 	slot = splice_find_client(&w->splices, &p->tuple, now_ms);
 	if (r.type == HANDOFF_ABORT) {
 		abort_offer(w, &r, slot, qp, now_ms);
-		return;
-	}
-	if (r.type == HANDOFF_ASK) {
-		asked(w, &r, slot, p, qp, now_ms);
 		return;
 	}
 	if (slot != SLOT_NONE && w->splices.flows[slot].id == r.id) {

@@ -23,9 +23,6 @@
  *		us (RFC 5961, 4; RFC 9293, 3.10.7.3): the client would answer with a reset, so we
  *		do, and the balancer's next SYN is accepted
  *
- * An ASK comes in a SYN on a connection that was spliced before. If it lives, the SYN goes on to
- * the web server, which challenges it; otherwise the balancer is told that it has ended.
- *
  * An offer that comes again (same id) is answered again, or its SYN goes on once more. Another
  * offer of the same client port replaces the connection there was: the balancer has seen that the
  * client began anew.

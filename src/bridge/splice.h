@@ -112,9 +112,6 @@ enum splice_state splice_state(const struct splice_table *t, uint32_t slot);
 void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state state,
 		      uint64_t now_ms);
 
-/** splice_alive() - is it spliced, and has one side not yet said FIN, nor one RST? */
-bool splice_alive(struct splice_table *t, uint32_t slot);
-
 /**
  * splice_established() - the web server's SYN-ACK came: compute the translation; now SPLICED or KERNEL
  * Returns false when the web server did not agree to what the client was told; state unchanged.

@@ -73,14 +73,6 @@ bool splice_kernel_find(struct splice_kernel *k, const struct tuple *tuple, stru
 	return true;
 }
 
-bool splice_kernel_alive(struct splice_kernel *k, const struct splice_flow *f)
-{
-	const struct tuple tuple = from_client(f);
-	struct conntrack_entry entry;
-
-	return get(k, &tuple, &entry) && entry.state < CONNTRACK_LAST_ACK;
-}
-
 void splice_kernel_end(struct splice_kernel *k, const struct splice_flow *f)
 {
 	const struct tuple tuple = from_client(f);

@@ -49,9 +49,6 @@ int splice_kernel_add(struct splice_kernel *k, const struct splice_flow *f);
  */
 bool splice_kernel_find(struct splice_kernel *k, const struct tuple *tuple, struct splice_flow *f);
 
-/** splice_kernel_alive() - is it there, and has one side not yet said FIN, nor one RST? */
-bool splice_kernel_alive(struct splice_kernel *k, const struct splice_flow *f);
-
 /** splice_kernel_end() - it was reset: the kernel translates a little longer and forgets it */
 void splice_kernel_end(struct splice_kernel *k, const struct splice_flow *f);
 

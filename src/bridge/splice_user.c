@@ -190,14 +190,6 @@ void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state s
 	expiry_set(&t->expiry, slot, state, now_ms);
 }
 
-bool splice_alive(struct splice_table *t, uint32_t slot)
-{
-	enum splice_state state = splice_state(t, slot);
-
-	return state == SPLICE_SPLICED ||
-	       (state == SPLICE_KERNEL && splice_kernel_alive(t->kernel, &t->flows[slot]));
-}
-
 /* May the kernel translate it from now on? If not, why is counted. */
 static bool give_to_kernel(struct splice_table *t, const struct splice_flow *f, uint64_t now_ms)
 {

@@ -64,7 +64,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(FLOWS_ENDED, flows_ended, BALANCER, "steered connections forgotten after their end")      \
 	X(FLOWS_IDLE, flows_idle, BALANCER, "steered connections forgotten after timeouts.idle_s")  \
 	X(FLOWS_REUSED, flows_reused, BALANCER, "steered connections whose port was used again")    \
-	X(DROP_ASKED, drop_asked, BALANCER, "dropped: a SYN on a steered connection, whose bridge was asked about it") \
+	X(FLOWS_NOT_LEARNED, flows_not_learned, BALANCER, "connections that the kernel has not learned, steered by the daemon") \
 	X(STEERED, steered, BALANCER, "packets steered to a bridge")                                \
 	X(DROP_SILENCED, drop_silenced, BALANCER, "dropped: what this kernel had to say on a steered connection") \
 	X(QUOTES_STEERED, quotes_steered, BALANCER, "ICMP errors about steered connections, sent to their bridge") \
@@ -74,8 +74,6 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(OPENS_REPLACED, opens_replaced, BRIDGE, "connections replaced by a newer one of the same client port") \
 	X(OPENS_REFUSED, opens_refused, BRIDGE, "offers refused")                                   \
 	X(ABORTS, aborts, BRIDGE, "offers taken back by a balancer")                                \
-	X(ASKED_ALIVE, asked_alive, BRIDGE, "SYNs on connections that are alive, passed on for the web server to challenge") \
-	X(ASKED_ENDED, asked_ended, BRIDGE, "SYNs on connections that have ended, as the balancer was told") \
 	X(SPLICED, spliced, BRIDGE, "connections spliced to the web server")                        \
 	X(KERNEL_SPLICED, kernel_spliced, BRIDGE, "connections given to the kernel to translate")   \
 	X(KERNEL_SCALE, kernel_scale, BRIDGE, "connections that the kernel cannot translate because their window scales differ") \

@@ -101,7 +101,7 @@ static enum handoff_fault check(const uint8_t *buf, size_t len, size_t expected,
 		return HANDOFF_FOREIGN;
 	if (buf[2] != HANDOFF_VERSION)
 		return HANDOFF_BAD_VERSION;
-	if (buf[3] > HANDOFF_ENDED || !(types & 1u << buf[3]))
+	if (buf[3] > HANDOFF_REFUSED || !(types & 1u << buf[3]))
 		return HANDOFF_BAD_TYPE;
 	if (len != expected || get_be16(buf + 6) != expected)
 		return HANDOFF_TRUNCATED;
@@ -145,7 +145,7 @@ enum handoff_fault handoff_record_decode(struct handoff_record *r,
 					 const struct handoff_keys *keys, const uint8_t *buf,
 					 size_t len)
 {
-	const unsigned int types = 1u << HANDOFF_OPEN | 1u << HANDOFF_ABORT | 1u << HANDOFF_ASK;
+	const unsigned int types = 1u << HANDOFF_OPEN | 1u << HANDOFF_ABORT;
 	enum handoff_fault fault = check(buf, len, HANDOFF_RECORD_LEN, types, carrier, keys);
 
 	if (fault != HANDOFF_OK)
@@ -184,8 +184,7 @@ void handoff_answer_encode(const struct handoff_answer *a, const struct handoff_
 enum handoff_fault handoff_answer_decode(struct handoff_answer *a, const struct handoff_keys *keys,
 					 const uint8_t *buf, size_t len)
 {
-	const unsigned int types = 1u << HANDOFF_ACCEPTED | 1u << HANDOFF_REFUSED |
-				   1u << HANDOFF_ALIVE | 1u << HANDOFF_ENDED;
+	const unsigned int types = 1u << HANDOFF_ACCEPTED | 1u << HANDOFF_REFUSED;
 	enum handoff_fault fault = check(buf, len, HANDOFF_ANSWER_LEN, types, NULL, keys);
 
 	if (fault != HANDOFF_OK)

@@ -26,7 +26,7 @@
  * reach the same queue. ABORT is such a record too (and not a datagram), so that it needs no
  * listening socket on the bridge and finds the worker that owns the flow.
  *
- * OPEN, type 1, 88 bytes; ABORT, type 2, and ASK, type 5, have the same layout
+ * OPEN, type 1, 88 bytes; ABORT, type 2, has the same layout
  * +---------------------------------------------------------------+
  * |                      handoff id, 64 bits                      |  8
  * |                                                               |
@@ -53,10 +53,7 @@
  * An OPEN says: the client's next byte is seq + 1 of the SYN that carries it, the next byte it
  * expects from the VIP is isn_b + 1. It says nothing about how old the connection is.
  *
- * An ASK is the client's own SYN on a connection that was handed over before: does it still live?
- *
- * ACCEPTED, type 3, and REFUSED, type 4, to an OPEN; ALIVE, type 6, and ENDED, type 7, to an ASK:
- * a UDP datagram of 36 bytes to the answer address
+ * ACCEPTED, type 3, and REFUSED, type 4: a UDP datagram of 36 bytes to the answer address
  * +---------------------------------------------------------------+
  * |                      handoff id, 64 bits                      |  8
  * |                                                               |
@@ -88,9 +85,6 @@ enum handoff_type {
 	HANDOFF_ABORT = 2,
 	HANDOFF_ACCEPTED = 3,
 	HANDOFF_REFUSED = 4,
-	HANDOFF_ASK = 5,
-	HANDOFF_ALIVE = 6,
-	HANDOFF_ENDED = 7,
 };
 
 enum handoff_options {
@@ -137,7 +131,7 @@ struct handoff_carrier {
 };
 
 struct handoff_record {
-	uint8_t type;	 /* HANDOFF_OPEN, HANDOFF_ABORT or HANDOFF_ASK */
+	uint8_t type;	 /* HANDOFF_OPEN or HANDOFF_ABORT */
 	uint8_t options; /* enum handoff_options */
 	uint8_t wscale;	 /* the scale that the balancer's SYN-ACK told the client */
 	uint8_t index;
@@ -150,7 +144,7 @@ struct handoff_record {
 };
 
 struct handoff_answer {
-	uint8_t type;	/* HANDOFF_ACCEPTED, _REFUSED, _ALIVE or _ENDED */
+	uint8_t type;	/* HANDOFF_ACCEPTED or _REFUSED */
 	uint8_t reason; /* enum handoff_reason */
 	uint8_t wscale; /* the web server's own scale, 0 without window scaling */
 	uint64_t id;

@@ -64,6 +64,14 @@ static bool covered(const struct hold *h, const struct place *place)
 	return false;
 }
 
+static bool overlaps(const struct hold *h, const struct place *place)
+{
+	for (unsigned int i = 0; i < h->spans; i++)
+		if (place->start < h->span[i].end && h->span[i].start < place->end)
+			return true;
+	return false;
+}
+
 /*
  * Fill the gaps that @place covers, and make one span of it and all it touches. False, and nothing
  * changed, if there were too many spans then.
@@ -133,6 +141,7 @@ static bool extend(struct hold *h, unsigned int n, uint32_t end, bool try)
 		if (end - start > room)
 			moved = end - room;
 		if (!try) {
+			hp->intact = false;
 			hp->start = (uint16_t)moved;
 			hp->len = (uint16_t)(end - moved);
 		}
@@ -173,6 +182,8 @@ static enum hold_result merge(struct hold *h, const struct place *place)
 static enum hold_result keep(struct hold *h, const struct packet *p, const struct place *place,
 			     uint32_t id, uint16_t queue)
 {
+	bool intact = place->end - place->start == packet_payload_len(p) &&
+		      place->flags == p->flags && !overlaps(h, place);
 	struct hold_packet *hp;
 
 	if (p->payload > HOLD_HEADERS || !store_bytes(h, place))
@@ -184,6 +195,7 @@ static enum hold_result keep(struct hold *h, const struct packet *p, const struc
 	hp->len = (uint16_t)(place->end - place->start);
 	hp->headers_len = (uint8_t)p->payload;
 	hp->tcp = (uint8_t)p->tcp;
+	hp->intact = intact;
 	memcpy(hp->headers, p->data, p->payload);
 	hp->headers[hp->tcp + 13] = place->flags;
 	return HOLD_NEW;

@@ -42,6 +42,7 @@ struct hold_packet {
 	uint16_t len;	/* bytes of data */
 	uint8_t headers_len;
 	uint8_t tcp; /* offset of the TCP header */
+	bool intact; /* it is the packet that came: hold_build() would make it again */
 	uint8_t headers[HOLD_HEADERS];
 };
 

@@ -68,6 +68,8 @@ static void dump(void *context)
 			log_info("counter %s %" PRIu64, counter_name(i), total(d, i));
 	log_info("counter queue_dropped_full %" PRIu64, d->drops_full);
 	log_info("counter queue_dropped_undelivered %" PRIu64, d->drops_undelivered);
+	if (d->tables_filled)
+		log_info("counter table_filled_again %" PRIu64, d->tables_filled);
 	read_gauges(d, gauges);
 	for (size_t i = 0; i < DAEMON_GAUGES && gauges[i].name; i++)
 		log_info("counter %s_now %" PRIu64, gauges[i].name, gauges[i].value);
@@ -117,10 +119,11 @@ static int on_table(sd_event_source *source, int fd, uint32_t revents, void *con
 	(void)fd;
 	(void)revents;
 	switch (nft_sets_event(&d->nft)) {
-	case NFT_EVENT_CREATED:
-		if (fill(d) == 0)
-			log_info("table inet %s was loaded, its sets are filled again",
-				 d->nft.name);
+	case NFT_EVENT_LOADED:
+		if (fill(d))
+			break;
+		d->tables_filled++;
+		log_info("table inet %s was loaded, its sets are filled again", d->nft.name);
 		break;
 	case NFT_EVENT_DELETED:
 		log_error("table inet %s was deleted: no packet reaches this daemon until it is "

@@ -43,6 +43,7 @@ struct daemon {
 	struct service service;
 	/* private */
 	uint64_t drops_full, drops_undelivered;
+	uint64_t tables_filled; /* again, because somebody has loaded the table */
 };
 
 /** daemon_init() - the event loop and its signals; before any thread starts. 0 or -errno */

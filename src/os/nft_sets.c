@@ -5,11 +5,12 @@
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <libnftnl/common.h>
+#include <libnftnl/rule.h>
 #include <libnftnl/set.h>
-#include <libnftnl/table.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,6 +19,7 @@
 
 #include "lib/packet.h"
 #include "log.h"
+#include "nft_keep.h"
 
 #define SEQ_BEGIN   1
 #define RECEIVE_MAX 16384 /* the kernel's largest notification is below this */
@@ -126,6 +128,32 @@ void nft_set_put_dscp(struct nft_set *set, uint8_t dscp, const struct addr *addr
 	put(set, &element);
 }
 
+void nft_set_put_mark(struct nft_set *set, uint32_t mark, const struct addr *addr)
+{
+	struct nft_element element = {
+		.key_len = sizeof(mark), /* in the order of this machine */
+		.data_len = (uint32_t)addr_len(addr),
+	};
+
+	memcpy(element.key, &mark, sizeof(mark));
+	memcpy(element.data, addr->bytes, element.data_len);
+	put(set, &element);
+}
+
+void nft_set_put_jump(struct nft_set *set, const struct addr *addr, const char *chain)
+{
+	struct nft_element element = { .key_len = (uint32_t)addr_len(addr) };
+
+	memcpy(element.key, addr->bytes, element.key_len);
+	snprintf(element.chain, sizeof(element.chain), "%s", chain);
+	put(set, &element);
+}
+
+void nft_sets_add_rule(struct nft_table *table, const struct nft_keep_rule *rule)
+{
+	table->rules[table->rule_count++] = *rule;
+}
+
 static struct nftnl_set *make_set(const struct nft_table *table, const struct nft_set *set,
 				  size_t begin, size_t end)
 {
@@ -147,6 +175,10 @@ static struct nftnl_set *make_set(const struct nft_table *table, const struct nf
 		nftnl_set_elem_set(elem, NFTNL_SET_ELEM_KEY, e->key, e->key_len);
 		if (e->data_len)
 			nftnl_set_elem_set(elem, NFTNL_SET_ELEM_DATA, e->data, e->data_len);
+		if (e->chain[0]) {
+			nftnl_set_elem_set_u32(elem, NFTNL_SET_ELEM_VERDICT, (uint32_t)NFT_JUMP);
+			nftnl_set_elem_set_str(elem, NFTNL_SET_ELEM_CHAIN, e->chain);
+		}
 		nftnl_set_elem_add(s, elem);
 	}
 	return s;
@@ -182,6 +214,32 @@ static int put_set(struct mnl_nlmsg_batch *batch, uint32_t *seq, const struct nf
 		ret = put_message(batch, seq, NFT_MSG_NEWSETELEM, NLM_F_CREATE, table, set, i,
 				  end < set->count ? end : set->count);
 	}
+	return ret;
+}
+
+static int put_rule_message(struct mnl_nlmsg_batch *batch, uint32_t *seq, uint16_t type,
+			    uint16_t flags, struct nftnl_rule *r)
+{
+	struct nlmsghdr *nlh = nftnl_nlmsg_build_hdr(mnl_nlmsg_batch_current(batch), type,
+						     NFPROTO_INET, flags | NLM_F_ACK, (*seq)++);
+
+	nftnl_rule_nlmsg_build_payload(nlh, r);
+	return mnl_nlmsg_batch_next(batch) ? 0 : -EMSGSIZE;
+}
+
+/* Empty the chain, then add the rule. */
+static int put_rule(struct mnl_nlmsg_batch *batch, uint32_t *seq, const struct nft_table *table,
+		    const struct nft_keep_rule *rule)
+{
+	struct nftnl_rule *r = nft_keep_rule_new(table->name, rule->chain);
+	int ret = r ? put_rule_message(batch, seq, NFT_MSG_DELRULE, 0, r) : -ENOMEM;
+
+	if (!ret)
+		ret = nft_keep_rule_fill(r, rule->map, rule->timeout_ms);
+	if (!ret)
+		ret = put_rule_message(batch, seq, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, r);
+	if (r)
+		nftnl_rule_free(r);
 	return ret;
 }
 
@@ -229,6 +287,8 @@ int nft_sets_fill(struct nft_table *table)
 	ret = 0;
 	for (size_t i = 0; !ret && i < table->set_count; i++)
 		ret = put_set(batch, &seq, table, &table->sets[i]);
+	for (size_t i = 0; !ret && i < table->rule_count; i++)
+		ret = put_rule(batch, &seq, table, &table->rules[i]);
 	if (ret)
 		goto out;
 	nftnl_batch_end(mnl_nlmsg_batch_current(batch), seq);
@@ -256,24 +316,46 @@ struct event_context {
 	enum nft_event event;
 };
 
-/* Creation or removal of our table; NFTA_SET_TABLE of a set has the number of NFTA_TABLE_NAME. */
+/* The name of the table is the first attribute of tables and of rules alike. */
+static int on_attribute(const struct nlattr *attr, void *data)
+{
+	const char **name = data;
+
+	if (mnl_attr_get_type(attr) == NFTA_TABLE_NAME &&
+	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
+		*name = mnl_attr_get_str(attr);
+	return MNL_CB_OK;
+}
+
+_Static_assert((int)NFTA_TABLE_NAME == (int)NFTA_RULE_TABLE, "one way to find either");
+
+/*
+ * Our table was made or taken away; or rules of it, by somebody else: when the file is loaded again
+ * those that we have put there are gone.
+ */
 static int on_event(const struct nlmsghdr *nlh, void *data)
 {
 	struct event_context *context = data;
-	struct nftnl_table *t = nftnl_table_alloc();
-	int type = NFNL_MSG_TYPE(nlh->nlmsg_type);
-	const char *name;
+	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
+	unsigned int own = mnl_socket_get_portid(context->table->requests);
+	const char *name = NULL;
 
-	if (t && (type == NFT_MSG_NEWTABLE || type == NFT_MSG_DELTABLE) &&
-	    nftnl_table_nlmsg_parse(nlh, t) == 0 &&
-	    nftnl_table_get_u32(t, NFTNL_TABLE_FAMILY) == NFPROTO_INET) {
-		name = nftnl_table_get_str(t, NFTNL_TABLE_NAME);
-		if (name && !strcmp(name, context->table->name))
-			context->event =
-				type == NFT_MSG_NEWTABLE ? NFT_EVENT_CREATED : NFT_EVENT_DELETED;
+	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*nfg) || nfg->nfgen_family != NFPROTO_INET ||
+	    mnl_attr_parse(nlh, sizeof(*nfg), on_attribute, &name) < 0 || !name ||
+	    strcmp(name, context->table->name) != 0)
+		return MNL_CB_OK;
+	switch (NFNL_MSG_TYPE(nlh->nlmsg_type)) {
+	case NFT_MSG_NEWTABLE:
+		context->event = NFT_EVENT_LOADED;
+		break;
+	case NFT_MSG_DELTABLE:
+		context->event = NFT_EVENT_DELETED;
+		break;
+	case NFT_MSG_DELRULE:
+		if (nlh->nlmsg_pid != own && context->event == NFT_EVENT_NONE)
+			context->event = NFT_EVENT_LOADED;
+		break;
 	}
-	if (t)
-		nftnl_table_free(t);
 	return MNL_CB_OK;
 }
 
@@ -286,7 +368,7 @@ enum nft_event nft_sets_event(struct nft_table *table)
 	while ((len = mnl_socket_recvfrom(table->events, buf, sizeof(buf))) >= 0 ||
 	       errno == ENOBUFS) {
 		if (len < 0) /* something was missed: it may have been ours */
-			context.event = NFT_EVENT_CREATED;
+			context.event = NFT_EVENT_LOADED;
 		else
 			mnl_cb_run(buf, (size_t)len, 0, 0, on_event, &context);
 	}

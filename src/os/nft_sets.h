@@ -10,12 +10,14 @@
 
 struct mnl_socket;
 
-#define NFT_KEY_MAX  20 /* an IPv6 address and a port, padded to 32-bit words */
-#define NFT_DATA_MAX 16
+#define NFT_KEY_MAX   20 /* an IPv6 address and a port, padded to 32-bit words */
+#define NFT_DATA_MAX  16
+#define NFT_CHAIN_LEN 16
 
 struct nft_element {
 	uint8_t key[NFT_KEY_MAX], data[NFT_DATA_MAX];
 	uint32_t key_len, data_len; /* data_len 0: of a set, not of a map */
+	char chain[NFT_CHAIN_LEN];  /* "": of a map to verdicts, where it jumps to */
 };
 
 /** struct nft_set - what a set or map of the table shall hold; @elements has room for @capacity */
@@ -25,13 +27,24 @@ struct nft_set {
 	size_t count, capacity;
 };
 
-#define NFT_SETS_MAX 6
+/**
+ * struct nft_keep_rule - the one rule of @chain, in the text of nft:
+ *   update @map { ip saddr . tcp sport . ip daddr . tcp dport timeout @timeout_ms : meta mark }
+ */
+struct nft_keep_rule {
+	const char *chain, *map;
+	uint64_t timeout_ms;
+};
 
-/** struct nft_table - a table of family inet and the sets we keep in it */
+#define NFT_SETS_MAX  6
+#define NFT_RULES_MAX 2
+
+/** struct nft_table - a table of family inet, the sets we keep in it, and rules of our own */
 struct nft_table {
 	const char *name;
 	struct nft_set sets[NFT_SETS_MAX];
-	size_t set_count;
+	struct nft_keep_rule rules[NFT_RULES_MAX];
+	size_t set_count, rule_count;
 	struct mnl_socket *requests, *events;
 };
 
@@ -47,19 +60,24 @@ void nft_set_put_addr(struct nft_set *set, const struct addr *addr);
 void nft_set_put_port(struct nft_set *set, uint16_t port);
 void nft_set_put_endpoint(struct nft_set *set, const struct addr *addr, uint16_t port);
 void nft_set_put_dscp(struct nft_set *set, uint8_t dscp, const struct addr *addr);
+void nft_set_put_mark(struct nft_set *set, uint32_t mark, const struct addr *addr);
+void nft_set_put_jump(struct nft_set *set, const struct addr *addr, const char *chain);
+
+/** nft_sets_add_rule() - a rule that the table shall have; there is room for NFT_RULES_MAX */
+void nft_sets_add_rule(struct nft_table *table, const struct nft_keep_rule *rule);
 
 /**
- * nft_sets_fill() - make the kernel's sets hold exactly these elements, in one transaction
- * Returns 0, -ENOENT if the table or a set is missing, or another -errno.
+ * nft_sets_fill() - make the kernel's sets and chains hold exactly this, in one transaction
+ * Returns 0, -ENOENT if the table, a set or a chain is missing, or another -errno.
  */
 int nft_sets_fill(struct nft_table *table);
 
 /** nft_sets_fd() - readable when tables have changed */
 int nft_sets_fd(const struct nft_table *table);
 
-enum nft_event { NFT_EVENT_NONE, NFT_EVENT_CREATED, NFT_EVENT_DELETED };
+enum nft_event { NFT_EVENT_NONE, NFT_EVENT_LOADED, NFT_EVENT_DELETED };
 
-/** nft_sets_event() - read what happened; the last thing that concerns our table */
+/** nft_sets_event() - read what happened to our table: the last of it that counts */
 enum nft_event nft_sets_event(struct nft_table *table);
 
 #endif

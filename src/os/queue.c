@@ -69,6 +69,7 @@ static bool parse_message(struct queue *q, struct nlmsghdr *nlh, size_t len,
 	header = mnl_attr_get_payload(attr[NFQA_PACKET_HDR]);
 	packet->id = ntohl(header->packet_id);
 	packet->output = header->hook == NF_INET_LOCAL_OUT;
+	packet->mark = attr[NFQA_MARK] ? ntohl(mnl_attr_get_u32(attr[NFQA_MARK])) : 0;
 	packet->queue = ntohs(((struct nfgenmsg *)mnl_nlmsg_get_payload(nlh))->res_id);
 	packet->data = attr[NFQA_PAYLOAD] ? mnl_attr_get_payload(attr[NFQA_PAYLOAD]) : NULL;
 	packet->len = attr[NFQA_PAYLOAD] ? mnl_attr_get_payload_len(attr[NFQA_PAYLOAD]) : 0;

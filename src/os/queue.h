@@ -34,11 +34,13 @@
  * struct queue_packet - a packet that is owed one verdict
  * @queue, @id:	name it in verdicts
  * @output:	true from the output hook, false from prerouting
+ * @mark:	the packet's mark, which a ruleset may have set
  * @checksum:	what the kernel knows of it
  * @data:	@len bytes, writable
  */
 struct queue_packet {
 	uint32_t id;
+	uint32_t mark;
 	uint16_t queue;
 	bool output;
 	enum packet_checksum checksum;

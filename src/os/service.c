@@ -5,13 +5,17 @@
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include "log.h"
 
 #define STATUS_INTERVAL_US (1000 * 1000)
+#define READY		   "READY=1"
 #define TIMER_ACCURACY_US  (50 * 1000)
 
 enum program_status { PROGRAM_OK = 0, PROGRAM_FAILED = 1, PROGRAM_USAGE = 2 };
@@ -135,19 +139,52 @@ int program_main(const struct program *program, int argc, char **argv)
 	return status;
 }
 
+/* Service manager */
+
+/* 0, or -errno: the path is too long for an address, or there are no descriptors left. */
+static int notify_open(struct service *s)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	size_t len = path ? strlen(path) : 0;
+
+	if (!len)
+		return 0;
+	if (len >= sizeof(s->manager.sun_path))
+		return -ENAMETOOLONG;
+	s->manager.sun_family = AF_UNIX;
+	memcpy(s->manager.sun_path, path, len);
+	if (*path == '@')
+		s->manager.sun_path[0] = '\0';
+	s->manager_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
+	s->notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return s->notify_fd < 0 ? -errno : 0;
+}
+
+/*
+ * sd_notify(3), but it never waits: a manager that does not read would stop the main thread, and with
+ * it the daemon's way to an end. Returns false for what is worth to be said again.
+ */
+static bool notify(const struct service *s, const char *text)
+{
+	return s->notify_fd < 0 ||
+	       sendto(s->notify_fd, text, strlen(text), MSG_NOSIGNAL,
+		      (const struct sockaddr *)&s->manager, s->manager_len) >= 0 ||
+	       errno != EAGAIN;
+}
+
 /* Main thread */
 
 static void send_status(struct service *s)
 {
-	char buf[SERVICE_STATUS_MAX];
+	static const char prefix[] = "STATUS=";
+	char buf[sizeof(prefix) + SERVICE_STATUS_MAX] = "STATUS=";
+	char *text = buf + sizeof(prefix) - 1;
 
 	if (!s->status)
 		return;
-	s->status(s->context, buf, sizeof(buf));
-	if (!strcmp(buf, s->last_status))
-		return;
-	strcpy(s->last_status, buf);
-	(void)sd_notifyf(0, "STATUS=%s", buf);
+	s->status(s->context, text, SERVICE_STATUS_MAX);
+	if (strcmp(text, s->last_status) && notify(s, buf))
+		strcpy(s->last_status, text);
 }
 
 static int again_in(sd_event_source *source, uint64_t us)
@@ -159,8 +196,11 @@ static int again_in(sd_event_source *source, uint64_t us)
 
 static int on_status(sd_event_source *source, uint64_t now_us, void *context)
 {
+	struct service *s = context;
+
 	(void)now_us;
-	send_status(context);
+	send_status(s);
+	s->told_ready = s->told_ready || notify(s, READY);
 	return again_in(source, STATUS_INTERVAL_US);
 }
 
@@ -171,7 +211,7 @@ static int on_watchdog(sd_event_source *source, uint64_t now_us, void *context)
 
 	(void)now_us;
 	if (!s->alive || s->alive(s->context))
-		(void)sd_notify(0, "WATCHDOG=1");
+		(void)notify(s, "WATCHDOG=1");
 	return again_in(source, s->watchdog_us);
 }
 
@@ -208,7 +248,7 @@ static int add_timers(struct service *s)
 		result = sd_event_add_time_relative(s->event, NULL, CLOCK_MONOTONIC, 0,
 						    TIMER_ACCURACY_US, on_watchdog, s);
 	}
-	if (result >= 0 && getenv("NOTIFY_SOCKET"))
+	if (result >= 0 && s->notify_fd >= 0)
 		result = sd_event_add_time_relative(s->event, NULL, CLOCK_MONOTONIC, 0,
 						    TIMER_ACCURACY_US, on_status, s);
 	return result;
@@ -222,6 +262,7 @@ int service_init(struct service *s)
 	s->event = NULL;
 	s->watchdog_us = 0;
 	s->last_status[0] = '\0';
+	s->notify_fd = -1;
 	/* Nobody may end a daemon by closing the other end of its stderr. */
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&signals);
@@ -231,7 +272,9 @@ int service_init(struct service *s)
 	result = -pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	if (result)
 		return result;
-	result = sd_event_new(&s->event);
+	result = notify_open(s);
+	if (result >= 0)
+		result = sd_event_new(&s->event);
 	if (result >= 0)
 		result = add_signals(s);
 	if (result < 0) {
@@ -247,13 +290,16 @@ int service_run(struct service *s)
 
 	if (result < 0)
 		return result;
-	(void)sd_notify(0, "READY=1");
+	s->told_ready = notify(s, READY);
 	result = sd_event_loop(s->event);
-	(void)sd_notify(0, "STOPPING=1");
+	(void)notify(s, "STOPPING=1");
 	return result < 0 ? result : 0;
 }
 
 void service_clean(struct service *s)
 {
 	s->event = sd_event_unref(s->event);
+	if (s->notify_fd >= 0)
+		close(s->notify_fd);
+	s->notify_fd = -1;
 }

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-event.h>
 
 /**
@@ -47,6 +49,10 @@ struct service {
 	/* private */
 	uint64_t watchdog_us; /* between two pings; 0 when nobody waits for them */
 	char last_status[SERVICE_STATUS_MAX];
+	int notify_fd; /* -1 when there is no service manager */
+	struct sockaddr_un manager;
+	socklen_t manager_len;
+	bool told_ready;
 };
 
 /**
@@ -54,7 +60,10 @@ struct service {
  * Must run before any thread starts, so that threads inherit the blocked signals. 0 or -errno.
  */
 int service_init(struct service *s);
-/** service_run() - READY=1, then serve until SIGTERM or SIGINT, then STOPPING=1; 0 or -errno */
+/**
+ * service_run() - READY=1, then serve until SIGTERM or SIGINT, then STOPPING=1; 0 or -errno
+ * It never waits for the service manager. What cannot be said is said later, STOPPING=1 not at all.
+ */
 int service_run(struct service *s);
 void service_clean(struct service *s);
 

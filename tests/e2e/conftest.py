@@ -4,6 +4,9 @@
 lab      a running lab, one for the whole session: a test leaves it as it found it
 own_lab  a lab that is not up yet, for the test alone: own_lab.up(...)
 
+Each test runs once with either data plane, unless it is marked as only for one: lab/up takes it from
+L3DSR_DATA_PLANE.
+
 When a test ends, no daemon may have reported an error of a sanitizer; those of `own_lab` that still
 run are stopped and must end with status 0. L3DSR_BUILD is the directory of the programs.
 """
@@ -219,8 +222,15 @@ def sha256_of(name):
     raise KeyError(name)
 
 
+@pytest.fixture(scope="session", autouse=True, params=["kernel", "userspace"])
+def data_plane(request):
+    """The data plane of all labs that are made from now on."""
+    os.environ["L3DSR_DATA_PLANE"] = request.param
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def session_lab():
+def session_lab(data_plane):
     """The lab behind the fixture `lab`."""
     lab = Lab()
     lab.up()
@@ -253,11 +263,24 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; lab/check --long runs it")
     config.addinivalue_line("markers", "plain: about size, time or the lab; lab/check runs it with "
                             "the build without sanitizers, and all others with them")
+    config.addinivalue_line("markers", "alone: loads the machine; lab/check runs it when nothing "
+                            "else runs, with the plain build")
+    config.addinivalue_line("markers", "only(data_plane): about that one")
     config.addinivalue_line("markers", "both: lab/check runs it with both builds")
     if os.geteuid() != 0:
         pytest.exit("the end-to-end tests need root", returncode=2)
     # As Ctrl-C does: end the tests, but take the labs down.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Take out what is about the other data plane."""
+    def wanted(item):
+        only = item.get_closest_marker("only")
+        return not only or item.callspec.params["data_plane"] in only.args
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = filter(wanted, items)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -290,7 +290,7 @@ def send_ip(lab, host, packet):
 # Handoff messages
 
 MAGIC, VERSION = 0x6c33, 1
-OPEN, ABORT, ACCEPTED, REFUSED, ASK, ALIVE, ENDED = 1, 2, 3, 4, 5, 6, 7
+OPEN, ABORT, ACCEPTED, REFUSED = 1, 2, 3, 4
 WSCALE, SACK, TIMESTAMPS = 1, 2, 4
 REASON_NONE, REASON_RESET, REASON_SILENT, REASON_OPTIONS, REASON_SERVICE, REASON_FULL = range(6)
 
@@ -331,7 +331,7 @@ def carrier_of(packet):
 
 @dataclasses.dataclass
 class Record:
-    """An OPEN, ABORT or ASK. The fields of the second half are for those who want them wrong."""
+    """An OPEN or ABORT. The fields of the second half are for those who want them wrong."""
 
     id: int
     isn_b: int
@@ -374,7 +374,7 @@ class Record:
 
 @dataclasses.dataclass
 class Told:
-    """An ACCEPTED, REFUSED, ALIVE or ENDED."""
+    """An ACCEPTED or REFUSED."""
 
     type: int
     id: int

@@ -22,7 +22,6 @@ GROUP = 7
 MARK = b"the last packet of this capture"
 MARK_PORT = 9
 
-DATA_PLANE = os.environ.get("L3DSR_DATA_PLANE", "kernel")
 TO_SERVER, TO_CLIENT = "to-server", "to-client"
 
 # The kernel's data plane translates at the last priority there is: what is registered before it comes
@@ -110,12 +109,14 @@ class Capture:
                   in re.findall(r"^([a-z -]+): (.+) (\d+)$", done.stdout, re.M)}
         # The daemon gives each packet back with its checksum complete; the kernel leaves it to the
         # device, as it always does.
-        assert DATA_PLANE == "kernel" or \
+        assert os.environ["L3DSR_DATA_PLANE"] == "kernel" or \
             ("outside to-client", "TCP checksum unfinished") not in counts
         assert ("connections", "direct") not in counts
         assert ("not checked inside", "other addresses") not in counts
         for direction in TO_SERVER, TO_CLIENT:
-            assert counts[direction, "changed places"] == 0
+            # A daemon keeps the order; the kernel lets packets on two processors overtake each other.
+            assert os.environ["L3DSR_DATA_PLANE"] == "kernel" or \
+                counts[direction, "changed places"] == 0
             assert counts[direction, "seq"] == counts[direction, "packets"]
         for file in self.files:  # those of a test that failed stay
             file.unlink()

@@ -257,7 +257,7 @@ def test_a_port_is_used_again(own_lab, end):
     counters = own_lab.counters("balancer")
     assert counters["accepted"] == 25
     assert counters["flows_reused"] == 24
-    assert counters["flows_now"] == 1
+    assert counters["flows_now"] <= 1
     assert own_lab.counters("bridge1").get("flows_now", 0) + \
         own_lab.counters("bridge2").get("flows_now", 0) <= 2
 

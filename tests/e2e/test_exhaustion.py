@@ -21,7 +21,7 @@ from test_daemons import command
 from test_load import many_files, pid_of
 
 # They take the machine for themselves, and the times of tests beside them would not hold.
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.alone
 
 
 def with_limits(name, text=None, **limits):
@@ -152,13 +152,13 @@ def test_flows_of_the_balancer(own_lab, tmp_path):
         assert own_lab.counters("balancer")["flows_now"] == FLOWS
 
 
+@pytest.mark.only("userspace")
 def test_flows_of_the_bridges(own_lab, tmp_path):
     """One that is full refuses, and the other one gets the connection; then nobody does.
 
     What the kernel translates is bounded by the kernel.
     """
-    crafted.up(own_lab, tmp_path, **{name: with_limits(name, flows=FLOWS) +
-                                     "data_plane = \"userspace\";\n"
+    crafted.up(own_lab, tmp_path, **{name: with_limits(name, flows=FLOWS)
                                      for name in BRIDGE_OF.values()})
     path = crafted.path_of(own_lab, "backend1")
     wait_until(lambda: not any(own_lab.counters(name)["flows_now"] for name in BRIDGE_OF.values()),

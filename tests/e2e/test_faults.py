@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import os
+import select
 import socket
 import subprocess
 import time
@@ -16,7 +17,7 @@ from support import BRIDGE_OF, paused, sha256_of_file
 from test_daemons import Manager
 
 # They take the machine for themselves, and the times of tests beside them would not hold.
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.alone
 
 STOP_SECONDS = 5
 # Its file is on its way for longer than the stop.
@@ -269,4 +270,23 @@ def test_clock_step(own_lab, tmp_path, shim, name):
                     # timeouts.request_ms
                     assert 1.9 < time.monotonic() - begin < 3
                     manager.messages()
+        manager.stop()
+
+
+def full(path):
+    """Is there no room for another message?"""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(str(path))
+        return not select.select([], [sock], [], 0)[1]
+
+
+@pytest.mark.parametrize("name", ["balancer", "bridge1"])
+def test_the_service_manager_does_not_read(own_lab, tmp_path, name):
+    """The daemon's pings fill its socket; it goes on, and ends when it is told to."""
+    own_lab.up()
+    own_lab.daemon("stop", name)
+    with Manager(own_lab, name, tmp_path, WATCHDOG_USEC="30000") as manager:
+        wait_until(lambda: "READY=1" in manager.messages(), 15, "its being ready")
+        wait_until(lambda: full(tmp_path / "notify"), 60, "a full socket")
+        assert crafted.fetch(own_lab, "/page/1").status == 200
         manager.stop()

@@ -16,7 +16,7 @@ from support import increase
 from test_load import many_files, pid_of
 
 # They take the machine for themselves, and the times of tests beside them would not hold.
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.alone
 
 # What a daemon may ask for beyond what it has taken at its start: a thread's heap for messages.
 GROWTH_KB = 1024

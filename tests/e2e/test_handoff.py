@@ -11,8 +11,7 @@ from scapy.layers.inet import IP, TCP, UDP
 
 import crafted
 from conftest import VIP, wait_until
-from crafted import (ABORT, ACCEPTED, ALIVE, ASK, ENDED, REFUSED, SACK, TIMESTAMPS, WSCALE, Offer,
-                     Told)
+from crafted import ABORT, ACCEPTED, REFUSED, SACK, TIMESTAMPS, WSCALE, Offer, Told
 
 WATCH = """
 	counter syns { }
@@ -55,7 +54,7 @@ WRONG = {
     "version_2": ({"version": 2}, "drop_handoff_version"),
     "type_0": ({"type": 0}, "drop_handoff_type"),
     "type_accepted": ({"type": ACCEPTED}, "drop_handoff_type"),
-    "type_alive": ({"type": ALIVE}, "drop_handoff_type"),
+    "type_unknown": ({"type": 5}, "drop_handoff_type"),
     "type_255": ({"type": 255}, "drop_handoff_type"),
     "key": ({"key_id": 999}, "drop_handoff_key"),
     "magic": ({"magic": 0x6c34}, "drop_handoff_foreign"),
@@ -253,37 +252,6 @@ def test_a_newer_offer_replaces_an_older_one(lab):
         wait_until(lambda: not crafted.server_connections(lab, "backend1", offer.client[1]))
 
 
-def test_a_bridge_is_asked_whether_a_connection_lives(lab):
-    """By a SYN of the client; if it does, the web server challenges the client."""
-    mute = f"chain c {{ type filter hook output priority 0; ip daddr {VIP} tcp flags rst drop; }}"
-    with Offer(lab) as offer, crafted.nft(lab, "client", mute), \
-            crafted.Capture(lab, "client") as capture:
-        before = lab.counters("bridge1")
-        # One that it never knew has ended.
-        offer.send(type=ASK)
-        assert offer.told() == Told(ENDED, offer.record.id)
-        crafted.counted(lab, "bridge1", before, asked_ended=1)
-
-        offer.send()
-        assert offer.told().type == ACCEPTED
-        talk(lab, offer)
-        client_next = offer.isn_c + 1 + len(crafted.request("/page/crafted"))
-        offer.isn_c = (offer.isn_c + 0x10000000) & 0xffffffff
-        seen = len(capture.packets())
-        offer.send(type=ASK)
-        assert offer.told() == Told(ALIVE, offer.record.id)
-        challenge = capture.find(lambda p: p in capture.seen[seen:] and TCP in p and
-                                 p[TCP].dport == offer.client[1] and p[TCP].flags == "A",
-                                 "the challenge")
-        assert (challenge.src, challenge[TCP].ack) == (VIP, client_next & 0xffffffff)
-        crafted.counted(lab, "bridge1", before, asked_alive=1)
-
-        crafted.send_ip(lab, "balancer", offer.packet("R", challenge[TCP].ack))
-        wait_until(lambda: not crafted.server_connections(lab, "backend1", offer.client[1]))
-        offer.send(type=ASK)
-        assert offer.told() == Told(ENDED, offer.record.id)
-
-
 def no_web_server(lab):
     crafted.stop_nginx(lab, "backend1")
 
@@ -311,10 +279,10 @@ def test_refused_says_why(own_lab, spoil, reason):
         assert offer.told_nothing()
 
 
+@pytest.mark.only("userspace")
 def test_refused_because_the_table_is_full(own_lab, tmp_path):
     crafted.up(own_lab, tmp_path,
-               bridge1=crafted.template("bridge1") + "limits = { flows = 2; };\n"
-               "data_plane = \"userspace\";\n")
+               bridge1=crafted.template("bridge1") + "limits = { flows = 2; };\n")
     with Offer(own_lab) as first, Offer(own_lab) as second, Offer(own_lab) as third:
         for offer in (first, second):
             offer.send()
@@ -341,8 +309,6 @@ WRONG_ANSWERS = {
                 "drop_handoff_version"),
     "type": (lambda told, key: dataclasses.replace(told, type=crafted.OPEN).encode(key),
              "drop_handoff_type"),
-    "type_ask": (lambda told, key: dataclasses.replace(told, type=ASK).encode(key),
-                 "drop_handoff_type"),
     "key": (lambda told, key: dataclasses.replace(told, key_id=999).encode(key),
             "drop_handoff_key"),
     "cut": (lambda told, key: told.encode(key)[:-1], "drop_handoff_truncated"),
@@ -415,7 +381,7 @@ KERNELS = {
 @pytest.fixture(scope="module", params=[("snoop", "socket"), ("socket", "snoop")],
                 ids=["snoop", "socket"])
 def handshake_lab(request, tmp_path_factory):
-    """A lab for each source of the handshake, and the source: the other one is never asked."""
+    """A lab for each source of the handshake, and the source: the other one is never used."""
     source, other = request.param
     text = f'handshake = "{source}";\n' + crafted.template("balancer")
     with crafted.running(tmp_path_factory.mktemp("lab"), balancer=text) as lab:

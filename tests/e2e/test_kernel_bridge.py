@@ -17,14 +17,12 @@ from crafted import ACCEPTED, Offer
 from peers import Servers, read_request
 from support import BRIDGE_OF, CLIENTS, SYN, build_segment, increase, sanitized, sha256_of_file
 
+pytestmark = pytest.mark.only("kernel")
+
 BUILD = pathlib.Path(os.environ.get("L3DSR_BUILD", TOP)).resolve()
 LARGE = "100M.bin" if sanitized() else "500M.bin"
 SYSCTL = "net.netfilter.nf_conntrack_"
 MARK = "0x6c330000/0xffff0000"
-
-
-def up(lab, *arguments):
-    lab.up("--data-plane", "kernel", *arguments)
 
 
 def entries(lab, backend):
@@ -59,7 +57,7 @@ def restart_with(lab, name, old, new):
 
 @pytest.fixture
 def kernel_lab(own_lab):
-    up(own_lab)
+    own_lab.up()
     return own_lab
 
 
@@ -150,7 +148,7 @@ def test_a_reset_of_the_web_server(own_lab):
         sock.recv(1)
         crafted.reset_close(sock)
 
-    up(own_lab, "--no-web")
+    own_lab.up("--no-web")
     with Servers(own_lab, serve):
         for restart in (False, True):
             forget_all(own_lab)
@@ -191,7 +189,7 @@ def test_idle_and_closed_connections_go(own_lab, tmp_path):
     for name, text in texts.items():
         paths.append(tmp_path / f"{name}.conf")
         paths[-1].write_text(text)
-    up(own_lab, *paths)
+    own_lab.up(*paths)
     with crafted.connect(own_lab) as sock, crafted.connect(own_lab) as silent:
         assert crafted.ask(silent, "/page/1").status == 200
         backend, name = busy(own_lab)
@@ -265,18 +263,16 @@ def test_room_for_fewer_connections_than_configured(kernel_lab):
                      r"limits.flows = 16777216", kernel_lab.log("bridge1"))
 
 
-@pytest.mark.parametrize("plane", ["kernel", "userspace"])
-def test_direct_connections(own_lab, plane):
+def test_direct_connections(kernel_lab):
     """To the web server's own address, before, while and after the daemon is away."""
-    own_lab.up("--data-plane", plane)
-    own_lab.curl("/page/1")
-    with crafted.connect(own_lab, vip=SERVERS["backend1"]) as sock:
+    kernel_lab.curl("/page/1")
+    with crafted.connect(kernel_lab, vip=SERVERS["backend1"]) as sock:
         assert crafted.ask(sock, "/page/1").status == 200
-        own_lab.daemon("kill", "bridge1")
+        kernel_lab.daemon("kill", "bridge1")
         assert crafted.ask(sock, "/page/2").status == 200
-        own_lab.daemon("start", "bridge1")
+        kernel_lab.daemon("start", "bridge1")
         assert crafted.ask(sock, "/page/3").status == 200
-    assert own_lab.counters("bridge1").get("unknown_reset", 0) == 0
+    assert kernel_lab.counters("bridge1").get("unknown_reset", 0) == 0
 
 
 def test_a_ruleset_that_is_loaded_again(kernel_lab):
@@ -325,6 +321,7 @@ def carried_syn(key, record, source, sport):
                          payload=record + key.mac(record + carrier))
 
 
+@pytest.mark.alone
 @pytest.mark.long
 def test_200000_connections_at_once(kernel_lab, capsys):
     """The kernel has them all, and a new process finds them; what each costs is printed.

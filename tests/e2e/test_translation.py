@@ -151,10 +151,10 @@ def assert_reset(sock):
     assert time.monotonic() - begin < 1
 
 
+@pytest.mark.only("userspace")
 @pytest.mark.parametrize("name", ["balancer", "bridge1"])
 def test_a_restarted_daemon_resets_what_it_does_not_know(own_lab, name):
-    # What is in the kernel is not forgotten.
-    own_lab.up("--data-plane", "userspace")
+    own_lab.up()
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab) as idle, crafted.connect(own_lab) as upload:
         assert crafted.ask(idle, path).status == 200
@@ -168,6 +168,7 @@ def test_a_restarted_daemon_resets_what_it_does_not_know(own_lab, name):
     assert crafted.fetch(own_lab, path).backend == "backend1"
 
 
+@pytest.mark.only("userspace")
 def test_a_download_is_reset_when_the_balancer_forgot_it(own_lab):
     own_lab.up()
     with crafted.connect(own_lab) as sock:

@@ -177,18 +177,14 @@ static void test_record_bytes(void **state)
 			 HANDOFF_OK);
 	check_record_is(&r, &record);
 
-	/* ABORT (2) and ASK (5) differ in their type only. */
-	for (uint8_t type = 2; type <= 5; type += 3) {
-		r.type = type;
-		expected[AT_TYPE] = type;
-		sign_again(expected, RECORD_BODY, &keys.key[0], true);
-		handoff_record_encode(&r, &carrier, &keys, buf);
-		assert_memory_equal(buf, expected, sizeof(buf));
-		r.type = 0;
-		assert_int_equal(handoff_record_decode(&r, &carrier, &keys, buf, sizeof(buf)),
-				 HANDOFF_OK);
-		assert_int_equal(r.type, type);
-	}
+	/* ABORT differs in its type only. */
+	r.type = expected[AT_TYPE] = HANDOFF_ABORT;
+	sign_again(expected, RECORD_BODY, &keys.key[0], true);
+	handoff_record_encode(&r, &carrier, &keys, buf);
+	assert_memory_equal(buf, expected, sizeof(buf));
+	r.type = 0;
+	assert_int_equal(handoff_record_decode(&r, &carrier, &keys, buf, sizeof(buf)), HANDOFF_OK);
+	assert_int_equal(r.type, HANDOFF_ABORT);
 }
 
 static void test_answer_bytes(void **state)
@@ -229,7 +225,7 @@ static void test_round_trip(void **state)
 	(void)state;
 	for (int i = 0; i < 2000; i++) {
 		struct handoff_record in = {
-			.type = (uint8_t[]){ HANDOFF_OPEN, HANDOFF_ABORT, HANDOFF_ASK }[rand() % 3],
+			.type = rand() % 2 ? HANDOFF_OPEN : HANDOFF_ABORT,
 			.options = (uint8_t)(wire_random() % 8),
 			.wscale = (uint8_t)(wire_random() % 15),
 			.index = (uint8_t)(1 + wire_random() % 63),
@@ -294,12 +290,12 @@ static void test_length_fields(void **state)
 /* The two kinds of messages, by the numbers in the wire diagrams. */
 static bool is_record_type(unsigned int type)
 {
-	return type == 1 || type == 2 || type == 5;
+	return type == HANDOFF_OPEN || type == HANDOFF_ABORT;
 }
 
 static bool is_answer_type(unsigned int type)
 {
-	return type == 3 || type == 4 || type == 6 || type == 7;
+	return type == HANDOFF_ACCEPTED || type == HANDOFF_REFUSED;
 }
 
 /* Which fault a message has whose byte @at is another one, and whose MAC was left alone. */

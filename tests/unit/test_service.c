@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -201,6 +202,68 @@ static void test_stuck(void **state)
 	assert_string_equal(text, "STOPPING=1");
 }
 
+/* A manager that does not read: there is no room for a single message more. */
+static void fill(const struct manager *m)
+{
+	struct sockaddr_un address;
+	socklen_t len = sizeof(address);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(getsockname(m->fd, (struct sockaddr *)&address, &len), 0);
+	while (sendto(fd, "FULL=1", 6, 0, (struct sockaddr *)&address, len) == 6)
+		;
+	assert_int_equal(errno, EAGAIN);
+	close(fd);
+}
+
+static void test_deaf(void **state)
+{
+	struct manager *m = *state;
+
+	setenv("WATCHDOG_USEC", "30000", 1);
+	assert_int_equal(service_init(&m->service), 0);
+	fill(m);
+	kill(getpid(), SIGTERM);
+	alarm(10); /* ends a test that waits for the manager */
+	assert_int_equal(service_run(&m->service), 0);
+	alarm(0);
+}
+
+/* The manager reads again as soon as the status was told once in vain. */
+static void status_in_vain(void *context, char *buf, size_t size)
+{
+	struct manager *m = context;
+	char text[128];
+
+	if (++m->statuses == 2)
+		do
+			receive(m, text, sizeof(text));
+		while (*text);
+	if (m->statuses == 3)
+		kill(getpid(), SIGTERM);
+	snprintf(buf, size, "unchanged");
+}
+
+static void test_hears_again(void **state)
+{
+	struct manager *m = *state;
+	char text[128];
+
+	m->service.status = status_in_vain;
+	assert_int_equal(service_init(&m->service), 0);
+	fill(m);
+	alarm(10);
+	assert_int_equal(service_run(&m->service), 0);
+	alarm(0);
+	receive(m, text, sizeof(text));
+	assert_string_equal(text, "STATUS=unchanged");
+	receive(m, text, sizeof(text));
+	assert_string_equal(text, "READY=1");
+	receive(m, text, sizeof(text));
+	assert_string_equal(text, "STOPPING=1");
+}
+
 /* Without a manager nothing is sent, and the signals work the same. */
 static void test_alone(void **state)
 {
@@ -220,8 +283,9 @@ static void test_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_sequence), TEST(test_interrupt), TEST(test_status),
-		TEST(test_watchdog), TEST(test_stuck),	   TEST(test_alone),
+		TEST(test_sequence), TEST(test_interrupt),   TEST(test_status),
+		TEST(test_watchdog), TEST(test_stuck),	     TEST(test_alone),
+		TEST(test_deaf),     TEST(test_hears_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

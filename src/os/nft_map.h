@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Reading the maps of our nft table: one element, or all. */
+#ifndef L3DSR_NFT_MAP_H
+#define L3DSR_NFT_MAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct mnl_socket;
+
+/** struct nft_reader - of one thread, for the table @table of family inet */
+struct nft_reader {
+	const char *table;
+	struct mnl_socket *socket;
+	uint32_t seq;
+};
+
+/** nft_reader_open() - 0, or -errno after the reason was logged */
+int nft_reader_open(struct nft_reader *r, const char *table);
+void nft_reader_close(struct nft_reader *r);
+
+/**
+ * nft_map_get() - look one element up; a system call and its answer
+ * @data gets exactly @data_len bytes. Returns 0, -ENOENT if there is no such element, table or map,
+ * or another -errno.
+ */
+int nft_map_get(struct nft_reader *r, const char *map, const void *key, size_t key_len, void *data,
+		size_t data_len);
+
+/**
+ * nft_map_each() - call @each for all elements, with key and data as the kernel has them
+ * Returns 0, -ENOENT if there is no such table or map, or another -errno.
+ */
+int nft_map_each(struct nft_reader *r, const char *map,
+		 void (*each)(void *context, const void *key, size_t key_len, const void *data,
+			      size_t data_len),
+		 void *context);
+
+#endif

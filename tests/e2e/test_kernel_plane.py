@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel data plane: who sees how many packets, and what happens when its state goes away."""
+
+import concurrent.futures
+import json
+import re
+
+import pytest
+
+import crafted
+from conftest import FILES, SERVERS, TOP, VIP, sha256_of, wait_until
+from support import BRIDGE_OF, increase, sha256_of_file
+from test_faults import upload_name
+
+pytestmark = pytest.mark.only("kernel")
+
+TABLE = "inet l3dsr_balancer"
+RATE = ("--limit-rate", "40M")
+
+
+def elements(lab, name, kind="map"):
+    """The elements of a map or set on the balancer."""
+    text = lab.exec("balancer", "nft", "-j", "list", kind, *TABLE.split(), name).stdout
+    return next(entry[kind] for entry in json.loads(text)["nftables"] if kind in entry) \
+        .get("elem", [])
+
+
+def load_ruleset(lab, path):
+    lab.exec("balancer", lab.environ.get("L3DSR_BUILD", TOP) + "/lab/load-ruleset", path)
+
+
+def reload(lab):
+    """Load the ruleset again, and return when the daemon has seen it."""
+    before = lab.log("balancer").count("was loaded, its sets are filled again")
+    load_ruleset(lab, TOP / "nft/balancer.nft")
+    wait_until(lambda: lab.log("balancer").count("was loaded, its sets are filled again") > before)
+
+
+@pytest.mark.both
+def test_packets_that_userspace_sees(own_lab):
+    """The begin of a connection and no more, whatever its length; and no packet of an answer."""
+    own_lab.up()
+    before = {name: own_lab.counters(name) for name in ("balancer", "bridge1", "bridge2")}
+    assert own_lab.sha256("/files/500M.bin") == sha256_of("500M.bin")
+    assert own_lab.curl("/upload/long", "-T", FILES / "100M.bin", timeout=60).status == 201
+    seen = {name: increase(own_lab, name, counters).get("packets", 0)
+            for name, counters in before.items()}
+    print(seen)
+    # Two connections. What comes before the kernel has learned one counts as well.
+    assert seen["balancer"] <= 2 * 6
+    assert seen["bridge1"] + seen["bridge2"] <= 2 * 4
+
+
+def moved(lab, backend, before, least):
+    now = lab.iface_bytes(backend)
+    return now.received - before.received > least and now.sent - before.sent > least
+
+
+@pytest.mark.both
+@pytest.mark.parametrize("victim", ["balancer", "bridge"])
+def test_killed_in_mid_transfer(own_lab, victim):
+    """A download and an upload go on while nobody is there, and when the daemon is back."""
+    own_lab.up()
+    page = own_lab.exec("client", "curl", "-sSI", f"http://{VIP}/files/100M.bin").stdout
+    backend, = [name for name in SERVERS if f"X-Backend: {name}" in page]
+    name = upload_name(own_lab, backend)
+    daemon = "balancer" if victim == "balancer" else BRIDGE_OF[backend]
+    with crafted.connect(own_lab, timeout=20) as idle, \
+            concurrent.futures.ThreadPoolExecutor(2) as pool:
+        path = crafted.path_of(own_lab, backend)
+        assert crafted.ask(idle, path).backend == backend
+        before = own_lab.iface_bytes(backend)
+        download = pool.submit(own_lab.sha256, "/files/100M.bin", *RATE)
+        upload = pool.submit(own_lab.curl, f"/upload/{name}", "-T", FILES / "100M.bin", *RATE,
+                             timeout=60)
+        wait_until(lambda: moved(own_lab, backend, before, 5_000_000), what="both transfers")
+        own_lab.daemon("kill", daemon)
+        killed = own_lab.iface_bytes(backend)
+        wait_until(lambda: moved(own_lab, backend, killed, 10_000_000),
+                   what="transfers without the daemon")
+        own_lab.daemon("start", daemon)
+        assert crafted.fetch(own_lab, path, timeout=5).backend == backend
+        started = own_lab.iface_bytes(backend)
+        wait_until(lambda: moved(own_lab, backend, started, 10_000_000),
+                   what="transfers with the new daemon")
+        assert not download.done() and not upload.done()
+        assert download.result() == sha256_of("100M.bin")
+        assert upload.result().status == 201
+        assert crafted.ask(idle, path).backend == backend
+    assert sha256_of_file(own_lab.state / backend / "upload" / name) == sha256_of("100M.bin")
+
+
+def test_the_ruleset_is_loaded_again(own_lab):
+    """In a download and while connections are idle: nothing is lost, and new ones are learned."""
+    own_lab.up()
+    path = crafted.path_of(own_lab, "backend1")
+    with crafted.connect(own_lab) as idle, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert crafted.ask(idle, path).status == 200
+        before = own_lab.iface_bytes("client")
+        download = pool.submit(own_lab.sha256, "/files/100M.bin", *RATE)
+        wait_until(lambda: own_lab.iface_bytes("client").received - before.received > 1_000_000)
+        bridges = elements(own_lab, "bridges4")
+        for _ in range(3):
+            reload(own_lab)
+            assert crafted.ask(idle, path).backend == "backend1"
+        assert not download.done()
+        assert download.result() == sha256_of("100M.bin")
+        assert elements(own_lab, "bridges4") == bridges
+        counters = own_lab.counters("balancer")
+        # On a kernel without `queue` the lab's loader makes two transactions of it.
+        assert counters["table_filled_again"] in (3, 6)
+        with crafted.connect(own_lab) as new:
+            assert crafted.ask(new, path).status == 200
+            assert len(elements(own_lab, "flows4")) == 2
+            assert crafted.ask(new, path).status == 200
+    assert "flows_not_learned" not in own_lab.counters("balancer")
+
+
+@pytest.mark.parametrize("loss", ["flush map inet l3dsr_balancer flows4",
+                                  "delete table inet l3dsr_balancer"])
+def test_flows_that_are_lost(own_lab, loss):
+    """Their clients are reset as soon as they speak; new connections are served."""
+    own_lab.up()
+    path = crafted.path_of(own_lab, "backend1")
+    with crafted.connect(own_lab) as sock:
+        assert crafted.ask(sock, path).status == 200
+        # The daemon itself knows a new connection for a second.
+        wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0)
+        own_lab.exec("balancer", "nft", loss)
+        sock.sendall(crafted.request(path))
+        assert crafted.how_it_ends(sock) == ("reset", b"")
+    if "table" in loss:
+        wait_until(lambda: "was deleted" in own_lab.log("balancer"))
+        reload(own_lab)
+        assert own_lab.counters("balancer")["table_filled_again"] in (1, 2)
+    else:
+        assert own_lab.counters("balancer")["handshake_unknown"] == 1
+    assert crafted.fetch(own_lab, path).status == 200
+    assert "flows_not_learned" not in own_lab.counters("balancer")
+
+
+def test_full_map(own_lab, tmp_path):
+    """What the kernel does not learn is steered by the daemon, and counted; it recovers."""
+    own_lab.up()
+    text = (TOP / "nft/balancer.nft").read_text()
+    small = tmp_path / "balancer.nft"
+    small.write_text(re.sub(r"(map flows4 \{\n.*\n\t\tsize) 1048576", r"\1 4", text))
+    assert "size 4\n" in small.read_text()
+    own_lab.exec("balancer", "nft", "delete", "table", *TABLE.split())
+    load_ruleset(own_lab, small)
+    wait_until(lambda: "was loaded, its sets are filled again" in own_lab.log("balancer"))
+    path = crafted.path_of(own_lab, "backend1")
+    socks = [crafted.connect(own_lab, timeout=10) for _ in range(10)]
+    for sock in socks:
+        assert crafted.ask(sock, path).status == 200
+    wait_until(lambda: crafted.ask(socks[0], path).status == 200 and crafted.ask(
+        socks[-1], path).status == 200 and
+        own_lab.counters("balancer").get("flows_not_learned", 0) >= 1)
+    for _ in range(3):
+        for sock in socks:
+            assert crafted.ask(sock, path).backend == "backend1"
+    counters = own_lab.counters("balancer")
+    assert 5 <= counters["flows_not_learned"] <= 10
+    assert own_lab.log("balancer").count("the kernel does not learn connections") == 1
+    assert crafted.nft_packets(own_lab, "balancer", "not_learned", TABLE) >= 5
+    assert own_lab.sha256("/files/100M.bin") == sha256_of("100M.bin")
+    for sock in socks:
+        sock.close()
+    # Room again: the map has no elements but those of the next one.
+    wait_until(lambda: not elements(own_lab, "flows4"), 15, "an empty map")
+    with crafted.connect(own_lab) as sock:
+        # What was deleted counts until the kernel has collected it.
+        wait_until(lambda: crafted.ask(sock, path).status == 200 and
+                   len(elements(own_lab, "flows4")) == 1, 15, "a connection that is learned")
+
+
+def test_numbers_of_bridges(own_lab):
+    """They are kept when backends come, go and change their places, and connections go on."""
+    own_lab.up()
+    before = elements(own_lab, "bridges4")
+    path = {name: crafted.path_of(own_lab, name) for name in SERVERS}
+    socks = {name: crafted.connect(own_lab) for name in SERVERS}
+    for name, sock in socks.items():
+        assert crafted.ask(sock, path[name]).backend == name
+    text = own_lab.config("balancer")
+    groups = re.findall(r"\{[^{}]*192\.168\.33\.2[01][^{}]*\}", text)
+    assert len(groups) == 2
+    swapped = text.replace(groups[0], "@").replace(groups[1], groups[0]).replace("@", groups[1])
+    alone = text[:text.index(groups[0])] + groups[1] + text[text.index(groups[1]) +
+                                                            len(groups[1]):]
+    for config in (swapped, alone):
+        (own_lab.state / "balancer.conf").write_text(config)
+        own_lab.daemon("stop", "balancer")
+        own_lab.daemon("start", "balancer")
+        assert elements(own_lab, "bridges4") == before
+        for name, sock in socks.items():
+            assert crafted.ask(sock, path[name]).backend == name
+    for _ in range(5):
+        assert crafted.fetch(own_lab, path["backend1"]).backend == "backend2"
+    for sock in socks.values():
+        sock.close()
