@@ -167,6 +167,19 @@ def test_a_reset_of_the_web_server(own_lab):
                 assert " CLOSE " in line
 
 
+def test_a_late_syn_ack(kernel_lab):
+    """The web server repeats it until the client has spoken; the client has one already."""
+    with Offer(kernel_lab) as offer:
+        offer.send()
+        assert offer.told().type == ACCEPTED
+        kernel_lab.daemon("kill", "bridge1")
+        kernel_lab.daemon("start", "bridge1")
+        wait_until(lambda: kernel_lab.counters("bridge1").get("drop_swallowed"), timeout=15,
+                   what="a SYN-ACK that comes again")
+        assert "passed" not in kernel_lab.counters("bridge1")
+        assert len(entries(kernel_lab, "backend1")) == 1
+
+
 def test_flushed_entries(kernel_lab):
     """Somebody empties connection tracking: the client is reset, and does not hang."""
     with crafted.connect(kernel_lab) as sock:
