@@ -12,6 +12,8 @@
 #include "os/worker.h"
 #include "settings.h"
 #include "splice.h"
+#include "splice_kernel.h"
+#include "sweep.h"
 
 /* What translated packets, our own, and those of direct connections carry for nft/bridge.nft. */
 #define MARK_TRANSLATED 0x6c336473
@@ -20,11 +22,13 @@
 
 /**
  * struct bridge - what all workers read and none writes
+ * @kernel:	timeouts of the kernel's data plane; NULL if all is translated here
  * @services:	(any address, 0) -> (VIP, port): number into settings->services
  */
 struct bridge {
 	const struct bridge_settings *settings;
 	struct handoff_keys keys;
+	const struct sweep_timeouts *kernel;
 	struct index services;
 };
 
@@ -35,6 +39,7 @@ struct bridge_worker {
 	int answer_fd; /* answers to balancers leave from here */
 	struct inject inject;
 	struct splice_table splices;
+	struct splice_kernel kernel; /* what splices.kernel points to, if it is used */
 };
 
 #endif

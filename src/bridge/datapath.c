@@ -56,7 +56,7 @@ static bool step_quote(struct step *s)
 		return true;
 	}
 	tuple = tuple_reverse(&q.tuple);
-	slot = splice_find_client(splices, &tuple);
+	slot = splice_find_client(splices, &tuple, s->now_ms);
 	if (slot == SLOT_NONE || !splice_translates(splices, slot)) {
 		drop(s, COUNTER_DROP_QUOTE_UNKNOWN);
 		return true;
@@ -95,7 +95,7 @@ static bool step_server(struct step *s)
 
 	if (!s->qp->output)
 		return false;
-	slot = splice_find_server(splices, &s->p.tuple);
+	slot = splice_find_server(splices, &s->p.tuple, s->now_ms);
 	if (slot == SLOT_NONE) {
 		pass_direct(s);
 	} else if (!splice_translates(splices, slot)) {
@@ -145,7 +145,7 @@ static bool step_unknown_service(struct step *s)
 static bool step_client(struct step *s)
 {
 	struct splice_table *splices = &s->w->splices;
-	uint32_t slot = splice_find_client(splices, &s->p.tuple);
+	uint32_t slot = splice_find_client(splices, &s->p.tuple, s->now_ms);
 
 	if (slot == SLOT_NONE)
 		return false;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "bridge.h"
+#include "kernel_check.h"
 #include "os/daemon.h"
 #include "os/key_file.h"
 #include "os/log.h"
@@ -60,6 +61,7 @@ static int worker_make(struct bridge_worker *w, const struct bridge *b, unsigned
 		[SPLICE_SPLICED] = (uint64_t)s->timeouts.idle_s * 1000,
 		[SPLICE_CLOSING] = (uint64_t)s->timeouts.closing_s * 1000,
 		[SPLICE_DEAD] = (uint64_t)s->timeouts.open_ms,
+		[SPLICE_KERNEL] = (uint64_t)s->timeouts.open_ms,
 	};
 	unsigned int threads = (unsigned int)s->threads;
 	int ret;
@@ -67,6 +69,7 @@ static int worker_make(struct bridge_worker *w, const struct bridge *b, unsigned
 	w->bridge = b;
 	w->answer_fd = -1;
 	w->inject.fd4 = -1;
+	w->kernel.conntrack.fd = -1;
 	ret = worker_init(&w->worker, number, threads, (uint32_t)s->limits.queue_length,
 			  &w->counters);
 	if (!ret) {
@@ -74,6 +77,12 @@ static int worker_make(struct bridge_worker *w, const struct bridge *b, unsigned
 				  number, threads, &w->counters);
 		if (ret)
 			log_error("not enough memory for the table of flows: lower limits.flows");
+	}
+	if (!ret && b->kernel) {
+		ret = conntrack_open(&w->kernel.conntrack);
+		w->kernel.established_s = b->kernel->state[CONNTRACK_ESTABLISHED];
+		w->kernel.close_s = b->kernel->state[CONNTRACK_CLOSE];
+		w->splices.kernel = &w->kernel;
 	}
 	if (!ret)
 		ret = inject_open(&w->inject, &w->counters, MARK_INJECTED);
@@ -88,14 +97,15 @@ static void worker_unmake(struct bridge_worker *w)
 {
 	worker_clean(&w->worker);
 	inject_close(&w->inject);
+	conntrack_close(&w->kernel.conntrack);
 	if (w->answer_fd >= 0)
 		close(w->answer_fd);
 	splice_clean(&w->splices);
 }
 
-static int make_sets(struct nft_table *nft, const struct bridge_settings *s)
+static int make_sets(struct nft_table *nft, const struct bridge_settings *s, bool kernel)
 {
-	struct nft_set *bridges, *vips, *ports, *servers;
+	struct nft_set *bridges, *vips, *ports, *servers, *kernel_vips, *kernel_servers;
 	int ret = nft_sets_open(nft, "l3dsr_bridge");
 
 	if (ret)
@@ -104,7 +114,9 @@ static int make_sets(struct nft_table *nft, const struct bridge_settings *s)
 	vips = nft_sets_add(nft, "vips4", s->service_count);
 	ports = nft_sets_add(nft, "ports4", s->service_count);
 	servers = nft_sets_add(nft, "servers4", s->service_count);
-	if (!bridges || !vips || !ports || !servers)
+	kernel_vips = nft_sets_add(nft, "kernel_vips4", s->service_count);
+	kernel_servers = nft_sets_add(nft, "kernel_servers4", s->service_count);
+	if (!bridges || !vips || !ports || !servers || !kernel_vips || !kernel_servers)
 		return -ENOMEM;
 
 	nft_set_put_addr(bridges, &s->address);
@@ -113,6 +125,12 @@ static int make_sets(struct nft_table *nft, const struct bridge_settings *s)
 		nft_set_put_port(ports, (uint16_t)s->services[i].port);
 		nft_set_put_endpoint(servers, &s->services[i].server,
 				     (uint16_t)s->services[i].server_port);
+		if (!kernel)
+			continue;
+		nft_set_put_endpoint(kernel_vips, &s->services[i].vip,
+				     (uint16_t)s->services[i].port);
+		nft_set_put_endpoint(kernel_servers, &s->services[i].server,
+				     (uint16_t)s->services[i].server_port);
 	}
 	return 0;
 }
@@ -120,6 +138,7 @@ static int make_sets(struct nft_table *nft, const struct bridge_settings *s)
 struct all {
 	struct bridge bridge;
 	struct bridge_worker workers[QUEUE_COUNT];
+	struct sweep sweep;
 	struct daemon daemon;
 };
 
@@ -130,6 +149,33 @@ static void read_gauges(const void *context, struct gauge gauges[DAEMON_GAUGES])
 	gauges[0].name = "flows";
 	for (size_t i = 0; i < all->daemon.count; i++)
 		gauges[0].value += splice_count(&all->workers[i].splices);
+	if (all->bridge.kernel) {
+		gauges[1].name = "kernel_flows";
+		gauges[1].value = __atomic_load_n(&all->sweep.flows, __ATOMIC_RELAXED);
+	}
+}
+
+static void tick(void *context, uint64_t now_ms)
+{
+	struct all *all = context;
+
+	if (all->bridge.kernel)
+		sweep_tick(&all->sweep, now_ms);
+}
+
+/* The kernel's data plane, if it is wanted and the kernel is fit for it. */
+static int use_kernel(struct all *all, const struct bridge_settings *settings)
+{
+	if (settings->data_plane != DATA_PLANE_KERNEL)
+		return 0;
+	if (!kernel_check(settings)) {
+		log_warning("the kernel cannot translate: this daemon does, as with data_plane = "
+			    "\"userspace\"");
+		return 0;
+	}
+	all->bridge.kernel = &all->sweep.timeouts;
+	all->daemon.own_counters = &all->sweep.counters;
+	return sweep_init(&all->sweep, settings);
 }
 
 static int start(struct all *all, const struct bridge_settings *settings)
@@ -139,6 +185,8 @@ static int start(struct all *all, const struct bridge_settings *settings)
 
 	if (!ret)
 		ret = bridge_init(&all->bridge, settings);
+	if (!ret)
+		ret = use_kernel(all, settings);
 	for (int i = 0; !ret && i < settings->threads; i++) {
 		struct bridge_worker *w = &all->workers[i];
 
@@ -148,7 +196,7 @@ static int start(struct all *all, const struct bridge_settings *settings)
 		d->count++;
 	}
 	if (!ret)
-		ret = make_sets(&d->nft, settings);
+		ret = make_sets(&d->nft, settings, all->bridge.kernel);
 	return ret;
 }
 
@@ -170,6 +218,8 @@ static int run(const void *settings)
 	all->daemon.scope = COUNTER_BRIDGE;
 	all->daemon.ruleset = RULESET;
 	all->daemon.read_gauges = read_gauges;
+	all->daemon.tick = tick;
+	all->sweep.dump.fd = all->sweep.remove.fd = -1;
 	all->daemon.context = all;
 
 	ret = start(all, settings);
@@ -179,6 +229,7 @@ static int run(const void *settings)
 	for (size_t i = 0; i < all->daemon.count; i++)
 		worker_unmake(&all->workers[i]);
 	daemon_clean(&all->daemon);
+	sweep_clean(&all->sweep);
 	index_clean(&all->bridge.services);
 	free(all);
 	return ret ? 1 : 0;

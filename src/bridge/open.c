@@ -88,6 +88,7 @@ static void remember(struct splice_flow *f, const struct handoff_record *r,
 
 	(void)tcp_options_parse(&o, options, len);
 	f->id = r->id;
+	f->index = r->index;
 	f->answer = r->answer;
 	f->isn_c = syn->seq;
 	f->isn_b = r->isn_b;
@@ -109,6 +110,7 @@ static void open_repeated(struct bridge_worker *w, uint32_t slot, struct packet 
 		break;
 	case SPLICE_SPLICED:
 	case SPLICE_CLOSING:
+	case SPLICE_KERNEL:
 		answer_accepted(w, f);
 		drop(w, qp, COUNTER_DROP_REPEATED);
 		break;
@@ -186,7 +188,7 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
 		return;
 	}
 
-	slot = splice_find_client(&w->splices, &p->tuple);
+	slot = splice_find_client(&w->splices, &p->tuple, now_ms);
 	if (r.type == HANDOFF_ABORT) {
 		abort_offer(w, &r, slot, qp, now_ms);
 		return;

@@ -97,6 +97,12 @@ static const struct setting services[] = {
 	{ .name = NULL },
 };
 
+static const char *const data_plane_names[] = {
+	[DATA_PLANE_KERNEL] = "kernel",
+	[DATA_PLANE_USERSPACE] = "userspace",
+	NULL,
+};
+
 static const struct setting table[] = {
 	{ .name = "threads",
 	  .noun = "the number of threads",
@@ -111,6 +117,12 @@ static const struct setting table[] = {
 	  SETTING_FIELD(bridge_settings, log_level),
 	  .choices = log_level_names,
 	  .number = LOG_LEVEL_INFO },
+	{ .name = "data_plane",
+	  .noun = "a data plane",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(bridge_settings, data_plane),
+	  .choices = data_plane_names,
+	  .number = DATA_PLANE_KERNEL },
 	{ .name = "key_file",
 	  .noun = "the name of a file",
 	  .type = SETTING_TEXT,

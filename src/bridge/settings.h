@@ -20,9 +20,13 @@ struct service_settings {
 	int server_port;	     /* default 80 */
 };
 
+/** enum data_plane - who translates the packets of spliced connections, where it can */
+enum data_plane { DATA_PLANE_KERNEL, DATA_PLANE_USERSPACE };
+
 struct bridge_settings {
 	int threads;		  /* 1..4, default 1 */
 	int log_level;		  /* enum log_level */
+	int data_plane;		  /* enum data_plane, default DATA_PLANE_KERNEL */
 	char key_file[256];	  /* default "/etc/l3dsr/handoff.key" */
 	struct addr address;	  /* the bridge's own; default 192.168.33.20 */
 	struct {		  /* group `limits` */

@@ -2,11 +2,13 @@
 /* The table of connections, and the translation of their packets in this process. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/handoff.h"
 #include "lib/queue_hash.h"
 #include "lib/tcp_options.h"
 #include "splice.h"
+#include "splice_kernel.h"
 
 #define PORT_FIRST 1024
 #define PORT_TRIES 64
@@ -37,21 +39,90 @@ void splice_clean(struct splice_table *t)
 	free(t->flows);
 }
 
-uint32_t splice_find_client(const struct splice_table *t, const struct tuple *tuple)
+/* The place alone: what the kernel knows stays. */
+static void forget(struct splice_table *t, uint32_t slot)
 {
-	return index_find(&t->from_client, tuple);
+	expiry_remove(&t->expiry, slot);
+	index_remove(&t->from_client, slot);
+	index_remove(&t->from_server, slot);
+	slots_put(&t->slots, slot);
 }
 
-uint32_t splice_find_server(const struct splice_table *t, const struct tuple *tuple)
+/* First the copies, then the oldest of those that are over anyway. */
+static void make_room(struct splice_table *t)
 {
-	return index_find(&t->from_server, tuple);
+	uint32_t slot = expiry_oldest(&t->expiry, SPLICE_KERNEL);
+
+	if (slot == SLOT_NONE) {
+		slot = expiry_oldest(&t->expiry, SPLICE_CLOSING);
+		if (slot == SLOT_NONE)
+			return;
+		counters_add(t->counters, COUNTER_SPLICES_ENDED, 1);
+	}
+	forget(t, slot);
+}
+
+static uint32_t take(struct splice_table *t, const struct tuple *from_client,
+		     const struct tuple *from_server, enum splice_state state, uint64_t now_ms)
+{
+	uint32_t slot;
+
+	if (t->slots.used == t->slots.capacity)
+		make_room(t);
+	slot = slots_take(&t->slots);
+	if (slot == SLOT_NONE)
+		return SLOT_NONE;
+	index_insert(&t->from_client, slot, from_client);
+	index_insert(&t->from_server, slot, from_server);
+	expiry_set(&t->expiry, slot, state, now_ms);
+	return slot;
+}
+
+/* A copy of what the kernel knows about the connection of this packet, if it does. */
+static uint32_t recall(struct splice_table *t, const struct tuple *tuple, uint64_t now_ms)
+{
+	struct tuple from_client, from_server;
+	struct splice_flow f;
+	uint32_t slot;
+
+	if (!t->kernel || !splice_kernel_find(t->kernel, tuple, &f))
+		return SLOT_NONE;
+	from_client = (struct tuple){
+		.src = f.client.addr, .sport = f.client.port, .dst = f.vip.addr, .dport = f.vip.port
+	};
+	from_server = (struct tuple){ .src = f.server.addr,
+				      .sport = f.server.port,
+				      .dst = f.client.addr,
+				      .dport = f.server_side_port };
+	/* An offer that is about to replace it, or one of another way into the web server. */
+	if (index_find(&t->from_client, &from_client) != SLOT_NONE ||
+	    index_find(&t->from_server, &from_server) != SLOT_NONE)
+		return SLOT_NONE;
+	slot = take(t, &from_client, &from_server, SPLICE_KERNEL, now_ms);
+	if (slot != SLOT_NONE)
+		t->flows[slot] = f;
+	return slot;
+}
+
+uint32_t splice_find_client(struct splice_table *t, const struct tuple *tuple, uint64_t now_ms)
+{
+	uint32_t slot = index_find(&t->from_client, tuple);
+
+	return slot != SLOT_NONE ? slot : recall(t, tuple, now_ms);
+}
+
+uint32_t splice_find_server(struct splice_table *t, const struct tuple *tuple, uint64_t now_ms)
+{
+	uint32_t slot = index_find(&t->from_server, tuple);
+
+	return slot != SLOT_NONE ? slot : recall(t, tuple, now_ms);
 }
 
 /*
  * The client's own port, or another one whose packets come back to this worker. 0 if there is none
  * among so many tries that it must be an attack.
  */
-static bool choose_port(const struct splice_table *t, struct tuple *from_server)
+static bool choose_port(struct splice_table *t, struct tuple *from_server, uint64_t now_ms)
 {
 	const uint16_t own = from_server->dport;
 
@@ -62,24 +133,13 @@ static bool choose_port(const struct splice_table *t, struct tuple *from_server)
 				t->worker;
 
 			if ((ours || from_server->dport == own) &&
-			    index_find(&t->from_server, from_server) == SLOT_NONE)
+			    splice_find_server(t, from_server, now_ms) == SLOT_NONE)
 				return true;
 		}
 		/* An odd step, so that all ports would come in turn. */
 		from_server->dport = (uint16_t)(from_server->dport + 7919);
 	}
 	return false;
-}
-
-/* The oldest of those that are over anyway. */
-static void make_room(struct splice_table *t)
-{
-	uint32_t slot = expiry_oldest(&t->expiry, SPLICE_CLOSING);
-
-	if (slot == SLOT_NONE)
-		return;
-	counters_add(t->counters, COUNTER_SPLICES_ENDED, 1);
-	splice_remove(t, slot);
 }
 
 uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
@@ -94,18 +154,13 @@ uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
 				     .dport = client->port };
 	uint32_t slot;
 
-	if (!choose_port(t, &from_server))
+	if (!choose_port(t, &from_server, now_ms))
 		return SLOT_NONE;
-	if (t->slots.used == t->slots.capacity)
-		make_room(t);
-	slot = slots_take(&t->slots);
+	slot = take(t, &from_client, &from_server, SPLICE_OPENING, now_ms);
 	if (slot == SLOT_NONE)
 		return SLOT_NONE;
 	if (from_server.dport != client->port)
 		counters_add(t->counters, COUNTER_PORT_CHANGED, 1);
-	index_insert(&t->from_client, slot, &from_client);
-	index_insert(&t->from_server, slot, &from_server);
-	expiry_set(&t->expiry, slot, SPLICE_OPENING, now_ms);
 	t->flows[slot] = (struct splice_flow){
 		.client = *client,
 		.vip = *vip,
@@ -117,10 +172,9 @@ uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
 
 void splice_remove(struct splice_table *t, uint32_t slot)
 {
-	expiry_remove(&t->expiry, slot);
-	index_remove(&t->from_client, slot);
-	index_remove(&t->from_server, slot);
-	slots_put(&t->slots, slot);
+	if (splice_state(t, slot) == SPLICE_KERNEL)
+		splice_kernel_remove(t->kernel, &t->flows[slot]);
+	forget(t, slot);
 }
 
 enum splice_state splice_state(const struct splice_table *t, uint32_t slot)
@@ -131,7 +185,39 @@ enum splice_state splice_state(const struct splice_table *t, uint32_t slot)
 void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state state,
 		      uint64_t now_ms)
 {
+	if (splice_state(t, slot) == SPLICE_KERNEL)
+		splice_kernel_remove(t->kernel, &t->flows[slot]);
 	expiry_set(&t->expiry, slot, state, now_ms);
+}
+
+/* May the kernel translate it from now on? If not, why is counted. */
+static bool give_to_kernel(struct splice_table *t, const struct splice_flow *f, uint64_t now_ms)
+{
+	int ret;
+
+	if (!t->kernel)
+		return false;
+	if (!splice_kernel_translates(f)) {
+		counters_add(t->counters, COUNTER_KERNEL_SCALE, 1);
+		log_warning_limited(
+			&t->log_scale, now_ms,
+			"the window scale of the web server is %u and clients were told "
+			"%u: the daemon translates what the kernel cannot",
+			f->numbers.server_shift, f->numbers.server_shift_client);
+		return false;
+	}
+	ret = splice_kernel_add(t->kernel, f);
+	if (ret) {
+		counters_add(t->counters, COUNTER_KERNEL_FAILED, 1);
+		log_warning_limited(
+			&t->log_failed, now_ms,
+			"connection tracking did not take a connection: %s%s; the daemon "
+			"translates it",
+			strerror(-ret), ret == -ENOMEM ? " (is nf_conntrack_max reached?)" : "");
+		return false;
+	}
+	counters_add(t->counters, COUNTER_KERNEL_SPLICED, 1);
+	return true;
 }
 
 bool splice_established(struct splice_table *t, uint32_t slot, const struct packet *syn_ack,
@@ -161,7 +247,8 @@ bool splice_established(struct splice_table *t, uint32_t slot, const struct pack
 	if (n->server_shift != n->server_shift_client)
 		counters_add(t->counters, COUNTER_SCALES_DIFFER, 1);
 	counters_add(t->counters, COUNTER_SPLICED, 1);
-	splice_set_state(t, slot, SPLICE_SPLICED, now_ms);
+	splice_set_state(t, slot, give_to_kernel(t, f, now_ms) ? SPLICE_KERNEL : SPLICE_SPLICED,
+			 now_ms);
 	return true;
 }
 
@@ -176,8 +263,15 @@ static void note_end(struct splice_table *t, uint32_t slot, const struct packet 
 		     uint64_t now_ms)
 {
 	struct splice_flow *f = &t->flows[slot];
-	bool own = side == FIN_SERVER || seq_advance(&f->next, p);
+	bool own;
 
+	if (splice_state(t, slot) == SPLICE_KERNEL) {
+		/* The kernel sees all of a connection but this. */
+		if (side == FIN_SERVER && p->flags & TCP_RST)
+			splice_kernel_end(t->kernel, f);
+		return;
+	}
+	own = side == FIN_SERVER || seq_advance(&f->next, p);
 	if (own && p->flags & TCP_FIN)
 		f->fin |= side;
 	if (splice_state(t, slot) == SPLICE_SPLICED &&
@@ -209,7 +303,7 @@ bool splice_translates(const struct splice_table *t, uint32_t slot)
 {
 	enum splice_state state = splice_state(t, slot);
 
-	return state == SPLICE_SPLICED || state == SPLICE_CLOSING;
+	return state == SPLICE_SPLICED || state == SPLICE_CLOSING || state == SPLICE_KERNEL;
 }
 
 void splice_quote_to_server(struct splice_table *t, uint32_t slot, struct icmp_quote *q)
@@ -226,14 +320,16 @@ uint32_t splice_expired(struct splice_table *t, uint64_t now_ms)
 
 	while ((slot = expiry_next(&t->expiry, SPLICE_SPLICED, now_ms)) != SLOT_NONE) {
 		counters_add(t->counters, COUNTER_SPLICES_IDLE, 1);
-		splice_remove(t, slot);
+		forget(t, slot);
 	}
 	while ((slot = expiry_next(&t->expiry, SPLICE_CLOSING, now_ms)) != SLOT_NONE) {
 		counters_add(t->counters, COUNTER_SPLICES_ENDED, 1);
-		splice_remove(t, slot);
+		forget(t, slot);
 	}
 	while ((slot = expiry_next(&t->expiry, SPLICE_DEAD, now_ms)) != SLOT_NONE)
-		splice_remove(t, slot);
+		forget(t, slot);
+	while ((slot = expiry_next(&t->expiry, SPLICE_KERNEL, now_ms)) != SLOT_NONE)
+		forget(t, slot);
 	return expiry_next(&t->expiry, SPLICE_OPENING, now_ms);
 }
 

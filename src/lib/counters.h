@@ -75,6 +75,9 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(OPENS_REFUSED, opens_refused, BRIDGE, "offers refused")                                   \
 	X(ABORTS, aborts, BRIDGE, "offers taken back by a balancer")                                \
 	X(SPLICED, spliced, BRIDGE, "connections spliced to the web server")                        \
+	X(KERNEL_SPLICED, kernel_spliced, BRIDGE, "connections given to the kernel to translate")   \
+	X(KERNEL_SCALE, kernel_scale, BRIDGE, "connections that the kernel cannot translate because their window scales differ") \
+	X(KERNEL_FAILED, kernel_failed, BRIDGE, "connections that the kernel did not take")          \
 	X(PORT_CHANGED, port_changed, BRIDGE, "connections opened from another port because the client's own was taken") \
 	X(SERVER_RESET_OLD, server_reset_old, BRIDGE, "connections of the web server reset because their client began anew") \
 	X(TO_SERVER, to_server, BRIDGE, "packets translated for the web server")                    \

@@ -50,7 +50,7 @@ static void status(void *context, char *buf, size_t size)
 
 static uint64_t total(const struct daemon *d, enum counter which)
 {
-	uint64_t sum = 0;
+	uint64_t sum = d->own_counters ? counters_get(d->own_counters, which) : 0;
 
 	for (size_t i = 0; i < d->count; i++)
 		sum += counters_get(d->counters[i], which);
@@ -93,6 +93,8 @@ static int on_check(sd_event_source *source, uint64_t now_us, void *context)
 		d->drops_full = full;
 		d->drops_undelivered = undelivered;
 	}
+	if (d->tick)
+		d->tick(d->context, now_us / 1000);
 	result = sd_event_source_set_time_relative(source, CHECK_INTERVAL_US);
 	return result < 0 ? result : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }

@@ -26,6 +26,8 @@ struct gauge {
  * @nft:		open, with the sets the table shall hold
  * @ruleset:		file to name when the table is missing
  * @read_gauges:	fills DAEMON_GAUGES of them; those without a name are left out
+ * @tick:		called in the main thread once a second; may be NULL
+ * @own_counters:	what that counts; may be NULL
  */
 struct daemon {
 	enum counter_scope scope;
@@ -35,7 +37,9 @@ struct daemon {
 	struct nft_table nft;
 	const char *ruleset;
 	void (*read_gauges)(const void *context, struct gauge gauges[DAEMON_GAUGES]);
-	const void *context;
+	void (*tick)(void *context, uint64_t now_ms);
+	const struct counters *own_counters;
+	void *context;
 	struct service service;
 	/* private */
 	uint64_t drops_full, drops_undelivered;

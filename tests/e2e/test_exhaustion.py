@@ -152,8 +152,12 @@ def test_flows_of_the_balancer(own_lab, tmp_path):
         assert own_lab.counters("balancer")["flows_now"] == FLOWS
 
 
+@pytest.mark.only("userspace")
 def test_flows_of_the_bridges(own_lab, tmp_path):
-    """One that is full refuses, and the other one gets the connection; then nobody does."""
+    """One that is full refuses, and the other one gets the connection; then nobody does.
+
+    What the kernel translates is bounded by the kernel.
+    """
     crafted.up(own_lab, tmp_path, **{name: with_limits(name, flows=FLOWS)
                                      for name in BRIDGE_OF.values()})
     path = crafted.path_of(own_lab, "backend1")

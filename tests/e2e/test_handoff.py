@@ -279,6 +279,7 @@ def test_refused_says_why(own_lab, spoil, reason):
         assert offer.told_nothing()
 
 
+@pytest.mark.only("userspace")
 def test_refused_because_the_table_is_full(own_lab, tmp_path):
     crafted.up(own_lab, tmp_path,
                bridge1=crafted.template("bridge1") + "limits = { flows = 2; };\n")

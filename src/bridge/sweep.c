@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Reading all entries of ours from the kernel, and ending those whose time is over. */
+#include "sweep.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "os/log.h"
+#include "os/worker.h"
+#include "splice_kernel.h"
+
+#define PORTION_MS  200	  /* of each second, at most */
+#define INTERVAL_MS 30000 /* between the begins of two sweeps, unless the timeouts are short */
+
+static const struct {
+	const char *name;
+	size_t offset;
+} values[] = {
+#define VALUE(name, member)                                                                        \
+	{                                                                                          \
+		"tcp_timeout_" name, offsetof(struct sweep_timeouts, member)                       \
+	}
+	VALUE("established", state[CONNTRACK_ESTABLISHED]),
+	VALUE("fin_wait", state[CONNTRACK_FIN_WAIT]),
+	VALUE("close_wait", state[CONNTRACK_CLOSE_WAIT]),
+	VALUE("last_ack", state[CONNTRACK_LAST_ACK]),
+	VALUE("time_wait", state[CONNTRACK_TIME_WAIT]),
+	VALUE("close", state[CONNTRACK_CLOSE]),
+	VALUE("max_retrans", retrans),
+	VALUE("unacknowledged", unacknowledged),
+#undef VALUE
+};
+
+const char *sweep_read_timeouts(struct sweep_timeouts *t)
+{
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		uint32_t value;
+
+		if (conntrack_sysctl(values[i].name, &value))
+			return values[i].name;
+		memcpy((uint8_t *)t + values[i].offset, &value, sizeof(value));
+	}
+	return NULL;
+}
+
+static uint32_t least(uint32_t idle, uint32_t timeout, uint32_t left)
+{
+	return timeout >= left && timeout - left < idle ? timeout - left : idle;
+}
+
+uint32_t sweep_idle_s(const struct sweep_timeouts *t, uint8_t state, uint32_t left_s)
+{
+	uint32_t whole, idle;
+
+	if (state > CONNTRACK_CLOSE)
+		return 0;
+	whole = t->state[state];
+	if (left_s > whole) /* made with another timeout, or that was changed */
+		return 0;
+	idle = whole - left_s;
+	if (t->retrans < whole)
+		idle = least(idle, t->retrans, left_s);
+	if (t->unacknowledged < whole)
+		idle = least(idle, t->unacknowledged, left_s);
+	if (t->state[CONNTRACK_CLOSE] < whole)
+		idle = least(idle, t->state[CONNTRACK_CLOSE], left_s);
+	return idle;
+}
+
+static void look(void *context, const struct conntrack_entry *e)
+{
+	struct sweep *s = context;
+	bool closing = e->state >= CONNTRACK_LAST_ACK;
+	uint32_t idle_s = sweep_idle_s(&s->timeouts, e->state, e->timeout_s);
+
+	if (s->spare || idle_s < (closing ? s->closing_s : s->idle_s)) {
+		s->seen++;
+	} else if (conntrack_delete(&s->remove, e) == 0) {
+		counters_add(&s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
+			     1);
+	}
+}
+
+/* They may be changed at any time. What the entries have left is of the old ones for a while. */
+static void read_again(struct sweep *s, uint64_t now_ms)
+{
+	const struct sweep_timeouts before = s->timeouts;
+
+	if (!sweep_read_timeouts(&s->timeouts) && memcmp(&before, &s->timeouts, sizeof(before)))
+		s->spare_until_ms = now_ms + (uint64_t)s->idle_s * 1000;
+}
+
+static void begin(struct sweep *s, uint64_t now_ms)
+{
+	uint32_t shortest_s = s->idle_s < s->closing_s ? s->idle_s : s->closing_s;
+	uint64_t interval_ms = (uint64_t)shortest_s * 500;
+
+	s->next_ms = now_ms + (interval_ms < INTERVAL_MS ? interval_ms : INTERVAL_MS);
+	s->seen = 0;
+	read_again(s, now_ms);
+	s->spare = now_ms < s->spare_until_ms;
+	s->running = conntrack_dump(&s->dump, SPLICE_KERNEL_MARK, SPLICE_KERNEL_MASK) == 0;
+}
+
+/* One more portion; 0 or -errno. */
+static int go_on(struct sweep *s, uint64_t until_ms)
+{
+	int ret;
+
+	do
+		ret = conntrack_dump_next(&s->dump, look, s);
+	while (ret > 0 && clock_ms() < until_ms);
+	if (ret > 0)
+		return 0;
+	s->running = false;
+	if (!ret)
+		__atomic_store_n(&s->flows, s->seen, __ATOMIC_RELAXED);
+	return ret;
+}
+
+int sweep_init(struct sweep *s, const struct bridge_settings *settings)
+{
+	int ret;
+
+	s->idle_s = (uint32_t)settings->timeouts.idle_s;
+	s->closing_s = (uint32_t)settings->timeouts.closing_s;
+	ret = conntrack_open(&s->dump);
+	if (!ret)
+		ret = conntrack_open(&s->remove);
+	if (ret)
+		return ret;
+	if (sweep_read_timeouts(&s->timeouts))
+		return -EIO;
+	begin(s, clock_ms());
+	ret = s->running ? go_on(s, UINT64_MAX) : -EIO;
+	if (ret)
+		log_error("cannot read the entries of connection tracking: %s", strerror(-ret));
+	else if (s->flows)
+		log_info("%u connections are in the kernel already and go on", s->flows);
+	return ret;
+}
+
+void sweep_clean(struct sweep *s)
+{
+	conntrack_close(&s->dump);
+	conntrack_close(&s->remove);
+}
+
+void sweep_tick(struct sweep *s, uint64_t now_ms)
+{
+	static struct log_limit limit;
+	int ret;
+
+	if (!s->running && now_ms < s->next_ms)
+		return;
+	if (!s->running)
+		begin(s, now_ms);
+	ret = s->running ? go_on(s, now_ms + PORTION_MS) : -EIO;
+	if (ret)
+		log_warning_limited(&limit, now_ms,
+				    "cannot read the entries of connection tracking: %s",
+				    strerror(-ret));
+}

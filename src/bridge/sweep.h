@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The connections that the kernel translates, as a whole: counted, and ended in time. */
+#ifndef L3DSR_BRIDGE_SWEEP_H
+#define L3DSR_BRIDGE_SWEEP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/counters.h"
+#include "os/conntrack.h"
+#include "settings.h"
+
+/*
+ * DOC: Theory of operation
+ *
+ * Every so often the main thread reads all entries of the kernel that are ours. It counts them, and
+ * removes those that were idle for longer than timeouts.idle_s, or timeouts.closing_s once they
+ * are closing: the kernel's own timeouts belong to the whole network namespace, and are much longer
+ * for established connections. The first of these sweeps, at start, tells what an earlier process
+ * has left.
+ *
+ * How long an entry was idle follows from the timeout that its last packet has set, and what is left
+ * of it. The kernel has several to choose from: the one of the state, and shorter ones after
+ * retransmissions, while data is not acknowledged, and after a reset, also one that it does not
+ * believe. Which it was is not told, so the one is
+ * assumed that makes the entry the least idle: no connection ends early.
+ *
+ * A read is done in portions, so that the main thread's other work goes on.
+ */
+
+/**
+ * struct sweep_timeouts - of the kernel, in seconds
+ * @state:	by enum conntrack_state; 0 where it has not been read
+ * @retrans, @unacknowledged:	in their place if they are shorter
+ */
+struct sweep_timeouts {
+	uint32_t state[CONNTRACK_CLOSE + 1];
+	uint32_t retrans, unacknowledged;
+};
+
+/**
+ * struct sweep - owned by the main thread
+ * @spare:	none is removed: the timeouts have changed
+ * @flows:	entries at the end of the last sweep
+ * @counters:	splices_idle and splices_ended
+ */
+struct sweep {
+	struct conntrack dump, remove;
+	struct sweep_timeouts timeouts;
+	uint32_t idle_s, closing_s;
+	uint32_t flows, seen;
+	bool running, spare;
+	uint64_t next_ms, spare_until_ms;
+	struct counters counters;
+};
+
+/** sweep_init() - and the first sweep; 0 or -errno after the reason was logged */
+int sweep_init(struct sweep *s, const struct bridge_settings *settings);
+void sweep_clean(struct sweep *s);
+
+/** sweep_tick() - go on for a part of a second, if it is time; call it every second */
+void sweep_tick(struct sweep *s, uint64_t now_ms);
+
+/** sweep_idle_s() - for how many seconds at least an entry in @state with @left_s left was idle */
+uint32_t sweep_idle_s(const struct sweep_timeouts *t, uint8_t state, uint32_t left_s);
+
+/**
+ * sweep_read_timeouts() - what the kernel has now
+ * Returns NULL, or the name of the value (conntrack_sysctl()) that cannot be read.
+ */
+const char *sweep_read_timeouts(struct sweep_timeouts *t);
+
+#endif

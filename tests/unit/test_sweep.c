@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Tests of bridge/sweep.c: how long an entry of the kernel was idle. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "bridge/sweep.h"
+
+/* The kernel's defaults. */
+static const struct sweep_timeouts defaults = {
+	.state = {
+		[CONNTRACK_ESTABLISHED] = 432000,
+		[CONNTRACK_FIN_WAIT] = 120,
+		[CONNTRACK_CLOSE_WAIT] = 60,
+		[CONNTRACK_LAST_ACK] = 30,
+		[CONNTRACK_TIME_WAIT] = 120,
+		[CONNTRACK_CLOSE] = 10,
+	},
+	.retrans = 300,
+	.unacknowledged = 300,
+};
+
+static void test_timeout_of_the_state(void **state)
+{
+	(void)state;
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 432000), 0);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 431940), 60);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 301), 431699);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_TIME_WAIT, 100), 20);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_CLOSE, 0), 10);
+}
+
+/* Which of the timeouts was set is not told: never more idle than it may have been. */
+static void test_shorter_timeouts(void **state)
+{
+	(void)state;
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 300), 0);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 100), 200);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 10), 0);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_FIN_WAIT, 10), 0);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_FIN_WAIT, 11), 109);
+}
+
+/* Made by a process that had another configuration, or the kernel's settings were changed. */
+static void test_more_than_there_is(void **state)
+{
+	(void)state;
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_CLOSE_WAIT, 61), 0);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_CLOSE + 1, 0), 0);
+	assert_int_equal(sweep_idle_s(&defaults, UINT8_MAX, 5), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_timeout_of_the_state),
+		cmocka_unit_test(test_shorter_timeouts),
+		cmocka_unit_test(test_more_than_there_is),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
