@@ -16,11 +16,11 @@ from test_load import pid_of
 
 pytestmark = [pytest.mark.alone, pytest.mark.long, pytest.mark.plain, pytest.mark.only("kernel")]
 
-FLOWS = 200_000
+FLOWS = 204_000
 SOURCES = ["192.168.33.1"] + [f"192.168.33.{number}" for number in range(101, 121)]
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
-IN_FLIGHT = 32
-PROCESSES = 16
+IN_FLIGHT = 8
+PROCESSES = 12
 IP_BIND_ADDRESS_NO_PORT = 24
 
 
