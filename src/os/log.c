@@ -55,6 +55,11 @@ void log_open(const char *name)
 	log_to_journal = stderr_is_journal();
 }
 
+bool log_is_journal(void)
+{
+	return log_to_journal;
+}
+
 void log_set_level(enum log_level level)
 {
 	log_max = level;
