@@ -18,11 +18,24 @@ expect() {
 	fi
 }
 
-# wait_until SECONDS CMD... - until it succeeds; fails when the time is over
+# wait_until SECONDS CMD... - until it succeeds; fails with its output when the time is over
 wait_until() {
-	local deadline=$((SECONDS + $1))
-	until "${@:2}"; do
-		[ $SECONDS -lt $deadline ] || return 1
+	local deadline=$((SECONDS + $1)) output
+	until output=$("${@:2}" 2>&1); do
+		[ $SECONDS -lt $deadline ] || {
+			echo "$output"
+			return 1
+		}
 		sleep 0.1
+	done
+}
+
+# make_payload DIR - what guests get: the checkout as far as they want it, and the programs
+make_payload() {
+	local program
+	mkdir -p "$1"/{artefacts,programs/lab}
+	(cd "$TOP" && cp -a --parents -t "$1" -- etc lab nft tests/host)
+	for program in l3dsr-balancer l3dsr-bridge l3dsrctl lab/load-ruleset; do
+		cp "$BUILD/$program" "$1/programs/$program"
 	done
 }
