@@ -131,3 +131,26 @@ raise_nofile() {
 	fi
 	ulimit -Sn "$hard"
 }
+
+# make_files MEGABYTES... - those that the web servers serve, in FILES, if they are not there
+#
+# The bytes are those of a cipher over zeros: the same everywhere, and nothing compresses them.
+make_files() {
+	local size new=$FILES.new
+	mkdir -p "${FILES%/*}"
+	(
+		flock 9
+		[ ! -e "$FILES/SHA256SUMS" ] || exit 0
+		say "making the files that are fetched, once"
+		rm -rf "$FILES" "$new"
+		mkdir "$new"
+		for size in "$@"; do
+			head -c "${size}000000" /dev/zero |
+				openssl enc -aes-128-ctr -nosalt -K "$(printf %032d "$size")" -iv 0 \
+					2>"$new/errors" >"$new/${size}M.bin" || { cat "$new/errors" >&2; exit 1; }
+		done
+		rm "$new/errors"
+		(cd "$new" && sha256sum -- *.bin >sums && mv sums SHA256SUMS)
+		mv "$new" "$FILES"
+	) 9>"$FILES.lock"
+}

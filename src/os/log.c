@@ -9,12 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <syslog.h>
 #include <unistd.h>
-
-#define SD_JOURNAL_SUPPRESS_LOCATION /* where in our source a message was made is of no use */
-#include <systemd/sd-journal.h>
 
 #define LOG_TEXT_MAX	1024
 #define LOG_INTERVAL_MS (60 * 1000)
@@ -55,31 +51,32 @@ void log_open(const char *name)
 	log_to_journal = stderr_is_journal();
 }
 
+bool log_is_journal(void)
+{
+	return log_to_journal;
+}
+
 void log_set_level(enum log_level level)
 {
 	log_max = level;
 }
 
-static void write_journal(enum log_level level, const char *text)
-{
-	char priority[16], message[LOG_TEXT_MAX + 16], identifier[64];
-	struct iovec fields[] = { { priority, 0 }, { message, 0 }, { identifier, 0 } };
-
-	fields[0].iov_len =
-		(size_t)snprintf(priority, sizeof(priority), "PRIORITY=%d", priorities[level]);
-	fields[1].iov_len = (size_t)snprintf(message, sizeof(message), "MESSAGE=%s", text);
-	fields[2].iov_len =
-		(size_t)snprintf(identifier, sizeof(identifier), "SYSLOG_IDENTIFIER=%s", log_name);
-	(void)sd_journal_sendv(fields, 3);
-}
-
-static void write_stderr(enum log_level level, const char *text)
+/*
+ * One write per message. The journal knows name and unit of who has this stderr, and takes the
+ * priority from the number in front (sd-daemon(3)). Its own protocol would lose the unit of a daemon
+ * that ends at once, because journald asks for it by the pid: `journalctl -u` would not show why.
+ */
+static void write_line(enum log_level level, const char *text)
 {
 	char line[LOG_TEXT_MAX + 64];
-	int len = snprintf(line, sizeof(line), "%s: %s: %s\n", log_name, log_level_names[level],
-			   text);
 	ssize_t written;
+	int len;
 
+	if (log_to_journal)
+		len = snprintf(line, sizeof(line), "<%d>%s\n", priorities[level], text);
+	else
+		len = snprintf(line, sizeof(line), "%s: %s: %s\n", log_name, log_level_names[level],
+			       text);
 	if (len >= (int)sizeof(line))
 		len = (int)sizeof(line) - 1;
 	/* There is nobody left to be told that stderr cannot be written. */
@@ -114,10 +111,7 @@ __attribute__((format(printf, 4, 0))) static void log_message(enum log_level lev
 	else if (more)
 		snprintf(text + len, sizeof(text) - len, " (%" PRIu64 " more since)", more);
 	make_printable(text);
-	if (log_to_journal)
-		write_journal(level, text);
-	else
-		write_stderr(level, text);
+	write_line(level, text);
 	errno = saved;
 }
 

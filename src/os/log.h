@@ -13,6 +13,8 @@ extern const char *const log_level_names[];
 
 /** log_open() - @name stands before each line on stderr; called once, before any thread starts */
 void log_open(const char *name);
+/** log_is_journal() - do messages go to the journal? */
+bool log_is_journal(void);
 /** log_set_level() - messages above @level are not written */
 void log_set_level(enum log_level level);
 

@@ -114,6 +114,34 @@ static int show_settings(const struct program *program, const struct options *o,
 	return finish_output(program);
 }
 
+/*
+ * load_settings() - as @program->load(), with its errors where they belong
+ * In the journal they are messages of the daemon; what a unit writes to stderr has no priority there.
+ */
+static void *load_settings(const struct program *program, const struct options *o)
+{
+	char *text = NULL, *rest, *line;
+	void *settings;
+	FILE *errors;
+	size_t len;
+
+	if (o->check || !log_is_journal())
+		return program->load(o->config, stderr);
+	errors = open_memstream(&text, &len);
+	if (!errors) {
+		log_error("not enough memory");
+		return NULL;
+	}
+	settings = program->load(o->config, errors);
+	if (fclose(errors))
+		log_error("not enough memory for all errors of %s", o->config);
+	for (rest = text; (line = strsep(&rest, "\n"));)
+		if (*line)
+			log_error("%s", line);
+	free(text);
+	return settings;
+}
+
 int program_main(const struct program *program, int argc, char **argv)
 {
 	struct options o = { .config = program->config };
@@ -131,7 +159,7 @@ int program_main(const struct program *program, int argc, char **argv)
 		return finish_output(program);
 	}
 	log_open(program->name);
-	settings = program->load(o.config, stderr);
+	settings = load_settings(program, &o);
 	if (!settings)
 		return PROGRAM_FAILED;
 	status = o.check ? show_settings(program, &o, settings) : program->run(settings);

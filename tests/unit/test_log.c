@@ -129,7 +129,7 @@ static void test_foreign_stream(void **state)
 	unsetenv("JOURNAL_STREAM");
 }
 
-/* One that names it sends messages to the journal (here nobody listens), not to the stream. */
+/* One that names it: the stream is the journal's, where a line begins with its priority (syslog(3)). */
 static void test_journal_stream(void **state)
 {
 	struct capture c;
@@ -143,15 +143,18 @@ static void test_journal_stream(void **state)
 	snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
 	setenv("JOURNAL_STREAM", stream, 1);
 	log_open("l3dsr-test");
-	log_debug("not a message of the unit tests: below the level");
-	log_set_level(LOG_LEVEL_ERROR);
-	log_warning("unit test of the journal");
-	log_set_level(LOG_LEVEL_INFO);
-	log_info("unit test of the journal");
+	assert_true(log_is_journal());
+	log_debug("never seen");
+	log_error("one\n<7>two");
+	log_warning("three");
+	log_info("four");
+	log_set_level(LOG_LEVEL_DEBUG);
+	log_debug("five");
 	capture_end(&c, text, sizeof(text));
 	unsetenv("JOURNAL_STREAM");
 	log_open("name");
-	assert_string_equal(text, "");
+	assert_false(log_is_journal());
+	assert_string_equal(text, "<3>one?<7>two\n<4>three\n<6>four\n<7>five\n");
 }
 
 int main(void)

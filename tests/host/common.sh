@@ -1,0 +1,41 @@
+# shellcheck shell=bash disable=SC2034
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What the tests of real hosts share, outside and inside of their machines: how a result is told.
+
+# shellcheck source=../../lab/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../lab/common.sh"
+
+CACHE=$TOP/build/hosts
+failures=0
+
+# expect WORDS CMD... - one test: does the command succeed? lab/hosts counts these lines
+expect() {
+	if "${@:2}"; then
+		printf 'pass  %s\n' "$1"
+	else
+		printf 'FAIL  %s\n' "$1"
+		failures=$((failures + 1))
+	fi
+}
+
+# wait_until SECONDS CMD... - until it succeeds; fails with its output when the time is over
+wait_until() {
+	local deadline=$((SECONDS + $1)) output
+	until output=$("${@:2}" 2>&1); do
+		[ $SECONDS -lt $deadline ] || {
+			echo "$output"
+			return 1
+		}
+		sleep 0.1
+	done
+}
+
+# make_payload DIR - what guests get: the checkout as far as they want it, and the programs
+make_payload() {
+	local program
+	mkdir -p "$1"/{artefacts,programs/lab}
+	(cd "$TOP" && cp -a --parents -t "$1" -- etc lab nft tests/host)
+	for program in l3dsr-balancer l3dsr-bridge l3dsrctl lab/load-ruleset; do
+		cp "$BUILD/$program" "$1/programs/$program"
+	done
+}
