@@ -32,6 +32,8 @@ VIP = "192.168.33.10"
 SERVERS = {"backend1": "192.168.33.30", "backend2": "192.168.33.31"}
 SANITIZER = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|WARNING: .*Sanitizer")
 
+DATA_PLANES = ["kernel", "userspace"]
+
 IfaceBytes = collections.namedtuple("IfaceBytes", "received sent")
 
 
@@ -222,7 +224,7 @@ def sha256_of(name):
     raise KeyError(name)
 
 
-@pytest.fixture(scope="session", autouse=True, params=["kernel", "userspace"])
+@pytest.fixture(scope="session", autouse=True, params=DATA_PLANES)
 def data_plane(request):
     """The data plane of all labs that are made from now on."""
     os.environ["L3DSR_DATA_PLANE"] = request.param
@@ -259,6 +261,10 @@ def own_lab():
     lab.finish()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--data-plane", choices=DATA_PLANES, help="run the tests with this one only")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: takes minutes; lab/check --long runs it")
     config.addinivalue_line("markers", "plain: about size, time or the lab; lab/check runs it with "
@@ -274,10 +280,14 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Take out what is about the other data plane."""
+    """Take out what is not for its data plane, or not for the one that is asked for."""
+    asked = config.getoption("--data-plane")
+
     def wanted(item):
+        data_plane = item.callspec.params["data_plane"]
         only = item.get_closest_marker("only")
-        return not only or item.callspec.params["data_plane"] in only.args
+        return data_plane in (only.args if only else DATA_PLANES) and \
+            asked in (None, data_plane)
 
     config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
     items[:] = filter(wanted, items)
