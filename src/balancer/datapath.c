@@ -164,6 +164,19 @@ static bool step_contested(struct step *s, uint32_t number)
 	return true;
 }
 
+/* Has the client begun anew with our kernel, past us? That, too, takes an ACK of the kernel's ISN. */
+static bool begins_at_socket(struct step *s)
+{
+	struct handshake hs;
+
+	if (s->qp->mark != MARK_PENDING || !(s->p.flags & TCP_ACK))
+		return false;
+	if (!listener_handshake(&s->w->listener, &s->p.tuple, &hs))
+		datapath_accept(s->w, s->now_ms);
+	return listener_handshake(&s->w->listener, &s->p.tuple, &hs) && s->p.ack == hs.isn_b + 1 &&
+	       s->p.seq - (hs.isn_c + 1) <= UINT16_MAX;
+}
+
 /*
  * A SYN goes to our kernel, as that of a new connection. Until somebody has acknowledged what our
  * kernel answers, the packets are those of the old one.
@@ -183,7 +196,8 @@ static bool step_steered(struct step *s)
 		steer_contest(&w->steer, flow);
 		return false;
 	}
-	if (steer_contested(&w->steer, flow) && snoop_begins(&w->snoop, &s->p, &first)) {
+	if ((steer_contested(&w->steer, flow) && snoop_begins(&w->snoop, &s->p, &first)) ||
+	    begins_at_socket(s)) {
 		steer_replace(&w->steer, flow);
 		s->begins_anew = number;
 		return false;

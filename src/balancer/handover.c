@@ -279,23 +279,38 @@ static bool hold(struct balancer_worker *w, struct handover *h, const struct pac
 	return result == HOLD_NEW || result == HOLD_MERGED;
 }
 
+static bool ask_socket(struct balancer_worker *w, const struct packet *p,
+		       const struct queue_packet *qp, struct handshake *hs, uint64_t now_ms)
+{
+	if (listener_handshake(&w->listener, &p->tuple, hs))
+		return true;
+	/* The ACK that completes the handshake may wait here for its verdict. */
+	queue_flush(w->worker.queue);
+	datapath_accept(w, now_ms);
+	if (listener_handshake(&w->listener, &p->tuple, hs))
+		return true;
+	if (qp->mark != MARK_PENDING)
+		return false;
+	/* It was lost, or it is on its way on another processor: the data implies it. */
+	counters_add(&w->counters, COUNTER_ACK_COMPLETED, 1);
+	reply_complete(&w->inject, p);
+	datapath_accept(w, now_ms);
+	return listener_handshake(&w->listener, &p->tuple, hs);
+}
+
 /* The two sources of the handshake behind one question; see snoop.h and listener.h. */
-static bool find_handshake(struct balancer_worker *w, const struct tuple *tuple,
-			   struct handshake *hs, bool *acked, uint64_t now_ms)
+static bool find_handshake(struct balancer_worker *w, const struct packet *p,
+			   const struct queue_packet *qp, struct handshake *hs, bool *acked,
+			   uint64_t now_ms)
 {
 	if (w->balancer->settings->handshake == HANDSHAKE_SNOOP &&
-	    snoop_find(&w->snoop, tuple, hs, acked)) {
+	    snoop_find(&w->snoop, &p->tuple, hs, acked)) {
 		counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SNOOP, 1);
 		return true;
 	}
-	if (!listener_handshake(&w->listener, tuple, hs)) {
-		/* The ACK that completes the handshake may wait here for its verdict. */
-		queue_flush(w->worker.queue);
-		datapath_accept(w, now_ms);
-		if (!listener_handshake(&w->listener, tuple, hs))
-			return false;
-	}
 	*acked = true;
+	if (!ask_socket(w, p, qp, hs, now_ms))
+		return false;
 	counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SOCKET, 1);
 	return true;
 }
@@ -375,7 +390,7 @@ void handover_begin(struct balancer_worker *w, struct packet *p, const struct qu
 	uint32_t slot;
 
 	(void)tcp_options_parse(&o, options, len);
-	if (!find_handshake(w, &p->tuple, &hs, &acked, now_ms) || !belongs(w, &hs, p, &o)) {
+	if (!find_handshake(w, p, qp, &hs, &acked, now_ms) || !belongs(w, &hs, p, &o)) {
 		pass_without_data(w, p, qp);
 		return;
 	}

@@ -189,7 +189,8 @@ static void make_rules(struct nft_table *nft, const struct balancer_settings *s)
 static int make_sets(struct nft_table *nft, const struct balancer *b)
 {
 	const struct balancer_settings *s = b->settings;
-	struct nft_set *services, *vips, *backends, *answers, *bridges, *indexes;
+	struct nft_set *services, *vips, *backends, *answers, *bridges, *indexes, *watched;
+	bool watch = s->data_plane == DATA_PLANE_USERSPACE || s->handshake == HANDSHAKE_SNOOP;
 	char chain[NFT_CHAIN_LEN];
 	int ret;
 
@@ -202,13 +203,17 @@ static int make_sets(struct nft_table *nft, const struct balancer *b)
 	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
 	bridges = nft_sets_add(nft, "bridges4", b->bridges.count);
 	indexes = nft_sets_add(nft, "indexes4", s->service_count);
-	if (!services || !vips || !backends || !answers || !bridges || !indexes)
+	watched = nft_sets_add(nft, "watched4", s->service_count);
+	if (!services || !vips || !backends || !answers || !bridges || !indexes || !watched)
 		return -ENOMEM;
 	make_rules(nft, s);
 
 	for (size_t i = 0; i < s->service_count; i++) {
 		nft_set_put_endpoint(services, &s->services[i].address,
 				     (uint16_t)s->services[i].port);
+		if (watch)
+			nft_set_put_endpoint(watched, &s->services[i].address,
+					     (uint16_t)s->services[i].port);
 		nft_set_put_addr(vips, &s->services[i].address);
 		snprintf(chain, sizeof(chain), "index%d", s->services[i].index);
 		nft_set_put_jump(indexes, &s->services[i].address, chain);

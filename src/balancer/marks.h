@@ -16,6 +16,8 @@
 #define MARK_CLEAR  0x6c370000u /* for our kernel */
 /* On a packet in a queue: its connection is in the kernel's maps, but there was a SYN on it. */
 #define MARK_CONTESTED 0x6c380000u
+/* On a packet in a queue: there was a SYN before it, which the daemon has not seen. */
+#define MARK_PENDING 0x6c390000u
 
 /** mark_contested() - the number of the bridge, or 0 if the packet has no such mark */
 static inline uint32_t mark_contested(const struct queue_packet *qp)
@@ -26,7 +28,7 @@ static inline uint32_t mark_contested(const struct queue_packet *qp)
 /** mark_for_kernel() - what takes our mark off again; 0 if there is none */
 static inline uint32_t mark_for_kernel(const struct queue_packet *qp)
 {
-	return mark_contested(qp) ? MARK_CLEAR : 0;
+	return mark_contested(qp) || qp->mark == MARK_PENDING ? MARK_CLEAR : 0;
 }
 
 /** mark_accept() - the packet goes on to our kernel, without a mark of ours */

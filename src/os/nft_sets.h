@@ -36,7 +36,7 @@ struct nft_keep_rule {
 	uint64_t timeout_ms;
 };
 
-#define NFT_SETS_MAX  6
+#define NFT_SETS_MAX  8
 #define NFT_RULES_MAX 2
 
 /** struct nft_table - a table of family inet, the sets we keep in it, and rules of our own */
