@@ -13,7 +13,7 @@ import pytest
 
 import crafted
 import raw
-from conftest import FILES, VIP
+from conftest import FILES, VIP, wait_until
 from support import BRIDGE_OF, CraftedTcp
 
 ROUTER = "192.168.33.200"
@@ -255,6 +255,10 @@ def test_quotes(lab, quote):
         daemons = {name: lab.counters(name) for name in ("balancer", "bridge1")}
         kernels = {host: raw.kernel_counters(lab, host) for host in ("balancer", "backend1")}
         sender.send(client.quote(**fields))
+        # What the kernel translates overtakes what waits for a daemon.
+        for name, expected in (("balancer", balancer), ("bridge1", bridge)):
+            wait_until(lambda name=name, expected=expected: grown(
+                daemons[name], lab.counters(name), COUNTERS) == expected, what=f"{expected}")
         # It has arrived when what came by the same cable after it was answered.
         assert b" 200 " in client.ask()
         for name, expected in (("balancer", balancer), ("bridge1", bridge)):
