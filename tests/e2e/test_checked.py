@@ -24,8 +24,8 @@ MARK_PORT = 9
 
 TO_SERVER, TO_CLIENT = "to-server", "to-client"
 
-# The kernel's data plane translates at the last priority there is: what is registered before it comes
-# behind it.
+# The kernel's data plane translates at the last priority there is: what is registered before it
+# comes behind it.
 INSIDE = f"""
 chain input {{
     type filter hook input priority 2147483647

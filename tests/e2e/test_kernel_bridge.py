@@ -339,8 +339,8 @@ def carried_syn(key, record, source, sport):
 def test_200000_connections_at_once(kernel_lab, capsys):
     """The kernel has them all, and a new process finds them; what each costs is printed.
 
-    The web server's host answers with SYN cookies and keeps nothing of them: what is measured is the
-    bridge's part.
+    The web server's host answers with SYN cookies and keeps nothing of them: what is measured is
+    the bridge's part.
     """
     total, name = 200000, "bridge1"
     sources = CLIENTS[:20]
