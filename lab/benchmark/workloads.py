@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import pathlib
 import subprocess
 import time
 
@@ -68,6 +69,15 @@ function done(summary, latency, rates)
         errors.write, errors.status, errors.timeout))
 end
 """
+
+
+def many_sources(lab):
+    """The library with which a client of one address becomes one of many."""
+    library = lab.state / "sources.so"
+    if not library.exists():
+        run(["cc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-o", library,
+             pathlib.Path(__file__).with_name("sources.c")])
+    return library
 
 
 def curl_config(url):
@@ -211,8 +221,10 @@ class Measurer:
             "addresses": ", ".join(f'"{address}"' for address in addresses),
             "paths": ", ".join(f'"{slash}{rest}"' for _, slash, rest in urls), "port": path.port})
         close = [] if workload.keepalive else ["-H", "Connection: close"]
-        text = run(lab.inside("client", "wrk", f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds}s",
-                              "--timeout", "10s", "-s", script, *close, urls[0][0]))
+        text = run(lab.inside(
+            "client", "env", f"LD_PRELOAD={many_sources(lab)}", "wrk", f"-t{THREADS}",
+            f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "-s", script, *close,
+            urls[0][0]))
         return self.told_by_wrk(path, workload, text)
 
     def told_by_wrk(self, path, workload, text):
