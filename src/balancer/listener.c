@@ -233,16 +233,24 @@ void listener_accept(struct listener *l, const struct listener_judge *judge, uin
 		accept_from(l, i, judge, now_ms);
 }
 
-static bool queue_seq(int fd, int queue, uint32_t *seq)
+/* Of the queue that TCP_REPAIR_QUEUE has chosen; see prepare(). */
+static bool queue_seq(int fd, uint32_t *seq)
 {
 	socklen_t len = sizeof(*seq);
 
-	return set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, queue) == 0 &&
-	       getsockopt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, seq, &len) == 0;
+	return getsockopt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, seq, &len) == 0;
 }
 
-/* The client's MSS and window: exact from the saved SYN, which SYN cookies do not leave. */
-static void read_saved_syn(int fd, struct handshake *h)
+/* What the client has sent so far; the socket is to be asked about the other queue again. */
+static bool received_seq(int fd, uint32_t *seq)
+{
+	return set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_RECV_QUEUE) == 0 &&
+	       queue_seq(fd, seq) &&
+	       set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE) == 0;
+}
+
+/* The client's ISN, MSS and window, exact; false under SYN cookies, which leave no SYN. */
+static bool read_saved_syn(int fd, struct handshake *h)
 {
 	uint8_t syn[512];
 	socklen_t len = sizeof(syn);
@@ -253,11 +261,13 @@ static void read_saved_syn(int fd, struct handshake *h)
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_SAVED_SYN, syn, &len) || !len ||
 	    packet_parse(&p, syn, len) != PACKET_OK)
-		return;
+		return false;
 	options = packet_options(&p, &options_len);
 	(void)tcp_options_parse(&o, options, options_len);
+	h->isn_c = p.seq;
 	h->window = p.window;
 	h->mss_client = o.mss ? o.mss : MSS_DEFAULT;
+	return true;
 }
 
 bool listener_handshake(const struct listener *l, const struct tuple *tuple, struct handshake *h)
@@ -270,12 +280,10 @@ bool listener_handshake(const struct listener *l, const struct tuple *tuple, str
 	if (slot == SLOT_NONE)
 		return false;
 	fd = l->accepted[slot].fd;
-	if (!queue_seq(fd, TCP_RECV_QUEUE, &received) || !queue_seq(fd, TCP_SEND_QUEUE, &sent) ||
-	    getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+	if (!queue_seq(fd, &sent) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
 		return false;
 
 	*h = (struct handshake){
-		.isn_c = received - 1,
 		.isn_b = sent - 1,
 		.window = UINT16_MAX,
 		.mss_client = (uint16_t)info.tcpi_snd_mss,
@@ -293,7 +301,11 @@ bool listener_handshake(const struct listener *l, const struct tuple *tuple, str
 		h->wscale_client = info.tcpi_snd_wscale;
 		h->wscale_balancer = info.tcpi_rcv_wscale;
 	}
-	read_saved_syn(fd, h);
+	if (read_saved_syn(fd, h))
+		return true;
+	if (!received_seq(fd, &received))
+		return false;
+	h->isn_c = received - 1;
 	return true;
 }
 

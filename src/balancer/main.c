@@ -11,6 +11,7 @@
 #include "os/key_file.h"
 #include "os/log.h"
 #include "os/service.h"
+#include "sets.h"
 
 #define RULESET SYSCONFDIR "/l3dsr/nft/balancer.nft"
 
@@ -169,64 +170,6 @@ static int listen_all(struct balancer_worker *workers, const struct balancer_set
 	return ret;
 }
 
-static void make_rules(struct nft_table *nft, const struct balancer_settings *s)
-{
-	const struct nft_keep_rule keep = {
-		.chain = "keep4",
-		.map = "flows4",
-		.timeout_ms = (uint64_t)s->timeouts.idle_s * 1000,
-	};
-	const struct nft_keep_rule keep_closing = {
-		.chain = "keep_closing4",
-		.map = "closing4",
-		.timeout_ms = (uint64_t)s->timeouts.closing_s * 1000,
-	};
-
-	nft_sets_add_rule(nft, &keep);
-	nft_sets_add_rule(nft, &keep_closing);
-}
-
-static int make_sets(struct nft_table *nft, const struct balancer *b)
-{
-	const struct balancer_settings *s = b->settings;
-	struct nft_set *services, *vips, *backends, *answers, *bridges, *indexes, *watched;
-	bool watch = s->data_plane == DATA_PLANE_USERSPACE || s->handshake == HANDSHAKE_SNOOP;
-	char chain[NFT_CHAIN_LEN];
-	int ret;
-
-	ret = nft_sets_open(nft, BALANCER_TABLE);
-	if (ret)
-		return ret;
-	services = nft_sets_add(nft, "services4", s->service_count);
-	vips = nft_sets_add(nft, "vips4", s->service_count);
-	backends = nft_sets_add(nft, "backends4", s->backend_count);
-	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
-	bridges = nft_sets_add(nft, "bridges4", b->bridges.count);
-	indexes = nft_sets_add(nft, "indexes4", s->service_count);
-	watched = nft_sets_add(nft, "watched4", s->service_count);
-	if (!services || !vips || !backends || !answers || !bridges || !indexes || !watched)
-		return -ENOMEM;
-	make_rules(nft, s);
-
-	for (size_t i = 0; i < s->service_count; i++) {
-		nft_set_put_endpoint(services, &s->services[i].address,
-				     (uint16_t)s->services[i].port);
-		if (watch)
-			nft_set_put_endpoint(watched, &s->services[i].address,
-					     (uint16_t)s->services[i].port);
-		nft_set_put_addr(vips, &s->services[i].address);
-		snprintf(chain, sizeof(chain), "index%d", s->services[i].index);
-		nft_set_put_jump(indexes, &s->services[i].address, chain);
-	}
-	bridges_put(&b->bridges, bridges);
-	for (size_t i = 0; i < s->pool_count; i++)
-		for (size_t j = 0; j < s->pools[i].backend_count; j++)
-			nft_set_put_addr(backends, &s->pools[i].backends[j].address);
-	for (int i = 0; i < s->threads; i++)
-		nft_set_put_endpoint(answers, &s->answer_address, (uint16_t)(s->answer_port + i));
-	return 0;
-}
-
 struct all {
 	struct balancer balancer;
 	struct balancer_worker workers[QUEUE_COUNT];
@@ -268,7 +211,7 @@ static int start(struct all *all, const struct balancer_settings *settings)
 	if (!ret)
 		ret = listen_all(all->workers, settings);
 	if (!ret)
-		ret = make_sets(&d->nft, &all->balancer);
+		ret = sets_make(&d->nft, &all->balancer);
 	return ret;
 }
 

@@ -49,6 +49,10 @@ static int on_element(struct nftnl_set_elem *elem, void *data)
 	const void *key = nftnl_set_elem_get(elem, NFTNL_SET_ELEM_KEY, &key_len);
 	const void *value = nftnl_set_elem_get(elem, NFTNL_SET_ELEM_DATA, &data_len);
 
+	if (nftnl_set_elem_is_set(elem, NFTNL_SET_ELEM_CHAIN)) {
+		value = nftnl_set_elem_get_str(elem, NFTNL_SET_ELEM_CHAIN);
+		data_len = (uint32_t)strlen(value) + 1;
+	}
 	if (key && value)
 		each->call(each->context, key, key_len, value, data_len);
 	return 0;

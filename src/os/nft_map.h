@@ -29,6 +29,7 @@ int nft_map_get(struct nft_reader *r, const char *map, const void *key, size_t k
 
 /**
  * nft_map_each() - call @each for all elements, with key and data as the kernel has them
+ * Of a verdict the data is the name of its chain, with the zero at its end.
  * Returns 0, -ENOENT if there is no such table or map, or another -errno.
  */
 int nft_map_each(struct nft_reader *r, const char *map,

@@ -149,6 +149,15 @@ void nft_set_put_jump(struct nft_set *set, const struct addr *addr, const char *
 	put(set, &element);
 }
 
+bool nft_set_has_addr(const struct nft_set *set, const struct addr *addr)
+{
+	for (size_t i = 0; i < set->count; i++)
+		if (set->elements[i].key_len == addr_len(addr) &&
+		    !memcmp(set->elements[i].key, addr->bytes, addr_len(addr)))
+			return true;
+	return false;
+}
+
 void nft_sets_add_rule(struct nft_table *table, const struct nft_keep_rule *rule)
 {
 	table->rules[table->rule_count++] = *rule;

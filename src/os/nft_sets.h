@@ -3,6 +3,7 @@
 #ifndef L3DSR_NFT_SETS_H
 #define L3DSR_NFT_SETS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -62,6 +63,9 @@ void nft_set_put_endpoint(struct nft_set *set, const struct addr *addr, uint16_t
 void nft_set_put_dscp(struct nft_set *set, uint8_t dscp, const struct addr *addr);
 void nft_set_put_mark(struct nft_set *set, uint32_t mark, const struct addr *addr);
 void nft_set_put_jump(struct nft_set *set, const struct addr *addr, const char *chain);
+
+/** nft_set_has_addr() - is there an element with this key? */
+bool nft_set_has_addr(const struct nft_set *set, const struct addr *addr);
 
 /** nft_sets_add_rule() - a rule that the table shall have; there is room for NFT_RULES_MAX */
 void nft_sets_add_rule(struct nft_table *table, const struct nft_keep_rule *rule);

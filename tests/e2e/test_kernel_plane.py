@@ -8,9 +8,11 @@ import re
 import pytest
 
 import crafted
+import raw
 from conftest import FILES, SERVERS, TOP, VIP, sha256_of, wait_until
 from support import BRIDGE_OF, increase, sha256_of_file
 from test_faults import upload_name
+from test_path_mtu import MTU, idle_connection
 
 pytestmark = pytest.mark.only("kernel")
 
@@ -199,3 +201,42 @@ def test_numbers_of_bridges(own_lab):
         assert crafted.fetch(own_lab, path["backend1"]).backend == "backend2"
     for sock in socks.values():
         sock.close()
+
+
+@pytest.mark.parametrize("old, new", [("port = 80;", "port = 81;"),
+                                      (f'address = "{VIP}";\n\t\tport',
+                                       'address = "192.168.33.11";\n\t\tport')],
+                         ids=["port", "address"])
+def test_a_service_is_taken_out(own_lab, old, new):
+    """Its connections go on to their end; new ones find nobody."""
+    own_lab.up()
+    path = crafted.path_of(own_lab, "backend1")
+    with crafted.connect(own_lab) as sock:
+        assert crafted.ask(sock, path).status == 200
+        before = own_lab.config("balancer")
+        (own_lab.state / "balancer.conf").write_text(own_lab.config("balancer", old, new))
+        own_lab.daemon("stop", "balancer")
+        own_lab.daemon("start", "balancer")
+        assert crafted.ask(sock, path).backend == "backend1"
+        with pytest.raises(ConnectionRefusedError):
+            crafted.connect(own_lab)
+        assert crafted.ask(sock, path).backend == "backend1"
+        (own_lab.state / "balancer.conf").write_text(before)
+        own_lab.daemon("stop", "balancer")
+        own_lab.daemon("start", "balancer")
+        assert crafted.ask(sock, path).backend == "backend1"
+        assert crafted.fetch(own_lab, path).backend == "backend1"
+    wait_until(lambda: not elements(own_lab, "flows4"), what="the end of the connection")
+
+
+def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab):
+    """The daemons ask the kernel where the ICMP error belongs."""
+    own_lab.up()
+    with idle_connection(own_lab) as client, raw.RawSender(own_lab, "balancer") as sender:
+        wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0)
+        before = {name: own_lab.counters(name) for name in ("balancer", "bridge1")}
+        sender.send(client.quote())
+        crafted.counted(own_lab, "balancer", before["balancer"], quotes_steered=1)
+        crafted.counted(own_lab, "bridge1", before["bridge1"], quotes_translated=1)
+        assert b" 200 " in client.ask()
+        assert client.path_mtu() == MTU

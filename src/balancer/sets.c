@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Sets, maps and rules of nft/balancer.nft that are the daemon's to fill. */
+#include "sets.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "balancer.h"
+#include "os/log.h"
+#include "os/nft_map.h"
+
+#define OLD_VIPS_MAX 1024 /* whose index is kept */
+
+static void make_rules(struct nft_table *nft, const struct balancer_settings *s)
+{
+	const struct nft_keep_rule keep = {
+		.chain = "keep4",
+		.map = "flows4",
+		.timeout_ms = (uint64_t)s->timeouts.idle_s * 1000,
+	};
+	const struct nft_keep_rule keep_closing = {
+		.chain = "keep_closing4",
+		.map = "closing4",
+		.timeout_ms = (uint64_t)s->timeouts.closing_s * 1000,
+	};
+
+	nft_sets_add_rule(nft, &keep);
+	nft_sets_add_rule(nft, &keep_closing);
+}
+
+/* An element of indexes4 from an earlier configuration; those of this one are there already. */
+static void keep_index(void *context, const void *key, size_t key_len, const void *data,
+		       size_t data_len)
+{
+	struct nft_set *indexes = context;
+	struct addr vip;
+
+	if (key_len != 4 || !data_len || data_len >= NFT_CHAIN_LEN)
+		return;
+	vip = addr_from_bytes(4, key);
+	if (!nft_set_has_addr(indexes, &vip))
+		nft_set_put_jump(indexes, &vip, data);
+}
+
+/* Connections to an address that is no VIP any more still go to their bridge. */
+static int keep_indexes(struct nft_set *indexes)
+{
+	struct nft_reader reader;
+	int ret = nft_reader_open(&reader, BALANCER_TABLE);
+
+	if (ret)
+		return ret;
+	ret = nft_map_each(&reader, indexes->name, keep_index, indexes);
+	nft_reader_close(&reader);
+	if (!ret || ret == -ENOENT)
+		return 0;
+	log_error("cannot read the map %s of table inet %s: %s", indexes->name, BALANCER_TABLE,
+		  strerror(-ret));
+	return ret;
+}
+
+int sets_make(struct nft_table *nft, const struct balancer *b)
+{
+	const struct balancer_settings *s = b->settings;
+	struct nft_set *services, *vips, *backends, *answers, *bridges, *indexes, *watched;
+	bool watch = s->data_plane == DATA_PLANE_USERSPACE || s->handshake == HANDSHAKE_SNOOP;
+	char chain[NFT_CHAIN_LEN];
+	int ret;
+
+	ret = nft_sets_open(nft, BALANCER_TABLE);
+	if (ret)
+		return ret;
+	services = nft_sets_add(nft, "services4", s->service_count);
+	vips = nft_sets_add(nft, "vips4", s->service_count);
+	backends = nft_sets_add(nft, "backends4", s->backend_count);
+	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
+	bridges = nft_sets_add(nft, "bridges4", b->bridges.count);
+	indexes = nft_sets_add(nft, "indexes4", s->service_count + OLD_VIPS_MAX);
+	watched = nft_sets_add(nft, "watched4", s->service_count);
+	if (!services || !vips || !backends || !answers || !bridges || !indexes || !watched)
+		return -ENOMEM;
+	make_rules(nft, s);
+
+	for (size_t i = 0; i < s->service_count; i++) {
+		nft_set_put_endpoint(services, &s->services[i].address,
+				     (uint16_t)s->services[i].port);
+		if (watch)
+			nft_set_put_endpoint(watched, &s->services[i].address,
+					     (uint16_t)s->services[i].port);
+		nft_set_put_addr(vips, &s->services[i].address);
+		snprintf(chain, sizeof(chain), "index%d", s->services[i].index);
+		nft_set_put_jump(indexes, &s->services[i].address, chain);
+	}
+	bridges_put(&b->bridges, bridges);
+	for (size_t i = 0; i < s->pool_count; i++)
+		for (size_t j = 0; j < s->pools[i].backend_count; j++)
+			nft_set_put_addr(backends, &s->pools[i].backends[j].address);
+	for (int i = 0; i < s->threads; i++)
+		nft_set_put_endpoint(answers, &s->answer_address, (uint16_t)(s->answer_port + i));
+	return keep_indexes(indexes);
+}
