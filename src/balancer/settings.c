@@ -235,7 +235,7 @@ static const struct setting table[] = {
 	  .type = SETTING_CHOICE,
 	  SETTING_FIELD(balancer_settings, handshake),
 	  .choices = handshakes,
-	  .number = HANDSHAKE_SNOOP },
+	  .number = HANDSHAKE_SOCKET },
 	{ .name = "limits", .noun = "limits", .type = SETTING_GROUP, .members = limits },
 	{ .name = "timeouts", .noun = "timeouts", .type = SETTING_GROUP, .members = timeouts },
 	{ .name = "pools",
