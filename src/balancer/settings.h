@@ -49,7 +49,7 @@ struct balancer_settings {
 	int answer_port;	   /* 1..65532, default 6303; thread i listens on answer_port + i */
 	int data_plane;		   /* enum data_plane: "kernel" (default) or "userspace" */
 	int window_scale;	   /* that clients are told; -1 (default): the kernel's; -1..14 */
-	int handshake;		   /* enum handshake_source: "snoop" (default) or "socket" */
+	int handshake;		   /* enum handshake_source: "socket" (default) or "snoop" */
 	struct {		   /* group `limits` */
 		int handshakes;	   /* snooped, oldest go first; default 65536; 1..16777216 */
 		int requests;	   /* held at once; default 8192; 1..1048576 */

@@ -65,7 +65,8 @@ uint32_t sweep_idle_s(const struct sweep_timeouts *t, uint8_t state, uint32_t le
 		idle = least(idle, t->unacknowledged, left_s);
 	if (t->state[CONNTRACK_CLOSE] < whole)
 		idle = least(idle, t->state[CONNTRACK_CLOSE], left_s);
-	return idle;
+	/* What is left was rounded down (nf_ct_expires() / HZ). */
+	return idle ? idle - 1 : 0;
 }
 
 static void look(void *context, const struct conntrack_entry *e)

@@ -163,8 +163,8 @@ def test_requests_are_bounded(own_lab, tmp_path):
     # One whose socket is evicted before its request comes belongs to no handshake any more.
     counters = own_lab.counters("balancer")
     assert counters.get("requests_refused", 0) + counters.get("handshake_unknown", 0) == 5
-    assert counters["requests_refused"] >= 1
-    assert own_lab.log("balancer").count("limits.requests are held") == 1
+    assert own_lab.log("balancer").count("limits.requests are held") == \
+        ("requests_refused" in counters)
     for sock in socks:
         assert crafted.how_it_ends(sock) == ("reset", b"")
         sock.close()

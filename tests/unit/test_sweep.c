@@ -27,10 +27,12 @@ static void test_timeout_of_the_state(void **state)
 {
 	(void)state;
 	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 432000), 0);
-	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 431940), 60);
-	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 301), 431699);
-	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_TIME_WAIT, 100), 20);
-	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_CLOSE, 0), 10);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 431940), 59);
+	/* After a tick as after a second: the rest is told in whole seconds, rounded down. */
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 431999), 0);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 301), 431698);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_TIME_WAIT, 100), 19);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_CLOSE, 0), 9);
 }
 
 /* Which of the timeouts was set is not told: never more idle than it may have been. */
@@ -38,10 +40,10 @@ static void test_shorter_timeouts(void **state)
 {
 	(void)state;
 	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 300), 0);
-	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 100), 200);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 100), 199);
 	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_ESTABLISHED, 10), 0);
 	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_FIN_WAIT, 10), 0);
-	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_FIN_WAIT, 11), 109);
+	assert_int_equal(sweep_idle_s(&defaults, CONNTRACK_FIN_WAIT, 11), 108);
 }
 
 /* Made by a process that had another configuration, or the kernel's settings were changed. */
