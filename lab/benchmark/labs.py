@@ -71,15 +71,6 @@ def run(command, **options):
     return done.stdout
 
 
-def knows_data_planes():
-    return "--data-plane" in run([TOP / "lab" / "up", "--help"])
-
-
-def available_paths():
-    """All of them; without the kernel's data plane while lab/up has no choice of one."""
-    return [name for name, path in PATHS.items() if path.lab != "kernel" or knows_data_planes()]
-
-
 def fill(template, words):
     text = (CONF / template).read_text()
     for word, value in words.items():
@@ -161,7 +152,7 @@ class Lab:
 
     def up(self, paths):
         """Bring it up with these paths of it; whoever has called this calls down() in the end."""
-        plane = ["--data-plane", self.kind] if self.kind in PATHS and knows_data_planes() else []
+        plane = ["--data-plane", self.kind] if self.kind in PATHS else []
         self.script("up", "--no-web", *plane)
         if self.kind in ("plain", "dsr"):
             self.remove_l3dsr()

@@ -272,6 +272,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "alone: loads the machine; lab/check runs it when nothing "
                             "else runs, with the plain build")
     config.addinivalue_line("markers", "only(data_plane): about that one")
+    config.addinivalue_line("markers", "once: hardly about the data plane; lab/check runs it with "
+                            "the kernel's only")
     config.addinivalue_line("markers", "both: lab/check runs it with both builds")
     if os.geteuid() != 0:
         pytest.exit("the end-to-end tests need root", returncode=2)

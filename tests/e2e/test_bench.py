@@ -12,11 +12,11 @@ import pytest
 
 from conftest import TOP, wait_until
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.only("kernel")]
 
 # One path in each of its labs; HAProxy is not among what the tests install.
-PATHS = ("direct", "userspace", "nginx", "nft-dsr")
-LABS = ("plain", "userspace", "dsr")
+PATHS = ("direct", "kernel", "userspace", "nginx", "nft-dsr")
+LABS = ("plain", "kernel", "userspace", "dsr")
 
 
 def environ():

@@ -16,6 +16,8 @@ import pytest
 import crafted
 from conftest import TOP, VIP, wait_until
 
+pytestmark = pytest.mark.once
+
 HOST_OF = {"balancer": "balancer", "bridge1": "backend1", "bridge2": "backend2"}
 TABLE_OF = {"balancer": "l3dsr_balancer", "bridge1": "l3dsr_bridge", "bridge2": "l3dsr_bridge"}
 SETS_OF = {"balancer": ("services4", "backends4", "answers4"),

@@ -13,6 +13,8 @@ import crafted
 from conftest import VIP, wait_until
 from crafted import ABORT, ACCEPTED, REFUSED, SACK, TIMESTAMPS, WSCALE, Offer, Told
 
+pytestmark = pytest.mark.once
+
 WATCH = """
 	counter syns { }
 	chain c {

@@ -21,6 +21,8 @@ from conftest import VIP, Lab, sha256_of, wait_until
 from crafted import ANSWER_PORT, BRIDGES
 from support import ACK, FIN, PSH, RST, SYN
 
+pytestmark = pytest.mark.once
+
 BRIDGE = BRIDGES["backend1"]
 SERVER = "192.168.33.30"
 NOBODY = "192.168.33.250"  # an address that nobody has

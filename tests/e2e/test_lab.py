@@ -11,7 +11,7 @@ import pytest
 
 from conftest import DAEMONS, FILES, HOSTS, SERVERS, TOP, sha256_of, wait_until
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.once]
 
 
 def namespaces(lab):

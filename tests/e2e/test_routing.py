@@ -9,6 +9,8 @@ import crafted
 from conftest import SERVERS, wait_until
 from support import CLIENTS, backends_of
 
+pytestmark = pytest.mark.once
+
 PATHS = [f"/page/video/{number}/segment.ts" for number in range(400)]
 FEW = PATHS[:40]
 
