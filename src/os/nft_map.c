@@ -20,7 +20,8 @@ int nft_reader_open(struct nft_reader *r, const char *table)
 	int ret;
 
 	*r = (struct nft_reader){ .table = table };
-	r->socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+	/* A request is answered before sendto() returns: there is never anything to wait for. */
+	r->socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (r->socket && mnl_socket_bind(r->socket, 0, MNL_SOCKET_AUTOPID) == 0)
 		return 0;
 	ret = -errno;
