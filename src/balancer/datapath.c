@@ -148,19 +148,22 @@ static bool step_service(struct step *s)
 	return true;
 }
 
-/* The same for a connection that only the kernel knows. */
-static bool step_contested(struct step *s, uint32_t number)
+/* A connection that the kernel's maps have, with a SYN on it. @flow: what is known of it here. */
+static bool step_contested(struct step *s, uint32_t flow, uint32_t number)
 {
+	struct balancer_worker *w = s->w;
 	bool first;
 
-	if (snoop_begins(&s->w->snoop, &s->p, &first)) {
-		if (first) /* else the kernel has not forgotten it yet */
-			counters_add(&s->w->counters, COUNTER_FLOWS_REUSED, 1);
+	if (snoop_begins(&w->snoop, &s->p, &first)) {
+		if (flow != SLOT_NONE)
+			steer_replace(&w->steer, flow);
+		else if (first) /* else the kernel has not forgotten it yet */
+			counters_add(&w->counters, COUNTER_FLOWS_REUSED, 1);
 		s->begins_anew = true;
 		return false;
 	}
-	counters_add(&s->w->counters, COUNTER_STEERED, 1);
-	queue_accept_marked(s->w->worker.queue, s->qp->queue, s->qp->id, MARK_STEER | number);
+	counters_add(&w->counters, COUNTER_STEERED, 1);
+	queue_accept_marked(w->worker.queue, s->qp->queue, s->qp->id, MARK_STEER | number);
 	return true;
 }
 
@@ -188,8 +191,10 @@ static bool step_steered(struct step *s)
 	uint32_t number = mark_contested(s->qp), mark;
 	bool first;
 
+	if (number && !packet_is_syn(&s->p))
+		return step_contested(s, flow, number);
 	if (flow == SLOT_NONE)
-		return number ? step_contested(s, number) : false;
+		return false;
 	if (packet_is_syn(&s->p)) {
 		/* Our kernel may still have a socket of the old one, which would answer. */
 		datapath_accept(w, s->now_ms);
@@ -199,15 +204,16 @@ static bool step_steered(struct step *s)
 	if ((steer_contested(&w->steer, flow) && snoop_begins(&w->snoop, &s->p, &first)) ||
 	    begins_at_socket(s)) {
 		steer_replace(&w->steer, flow);
-		s->begins_anew = number;
 		return false;
 	}
+	if (steer_doubtful(&w->steer, flow, s->now_ms) && !bridge_in_kernel(w, &s->p.tuple))
+		steer_not_learned(&w->steer, flow, s->now_ms);
 	mark = steer_packet(&w->steer, flow, &s->p, s->now_ms);
 	if (mark)
 		queue_accept_marked(w->worker.queue, s->qp->queue, s->qp->id, mark);
 	else
 		queue_accept_changed(w->worker.queue, s->qp->queue, s->qp->id, s->p.data, s->p.len,
-				     0);
+				     mark_for_kernel(s->qp));
 	return true;
 }
 
@@ -306,7 +312,9 @@ static enum listener_use use(void *context, const struct tuple *tuple)
 {
 	const struct balancer_worker *w = context;
 
-	if (steer_find(&w->steer, tuple) != SLOT_NONE)
+	uint32_t flow = steer_find(&w->steer, tuple);
+
+	if (flow != SLOT_NONE && steer_just_added(&w->steer, flow))
 		return LISTENER_HANDED_OVER;
 	return handover_find(&w->handovers, tuple) != SLOT_NONE ? LISTENER_BUSY : LISTENER_IDLE;
 }

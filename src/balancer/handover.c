@@ -309,9 +309,14 @@ static bool find_handshake(struct balancer_worker *w, const struct packet *p,
 		return true;
 	}
 	*acked = true;
-	if (!ask_socket(w, p, qp, hs, now_ms))
+	if (ask_socket(w, p, qp, hs, now_ms)) {
+		counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SOCKET, 1);
+		return true;
+	}
+	/* A contested connection's handshake was seen in any case. */
+	if (!mark_contested(qp) || !snoop_find(&w->snoop, &p->tuple, hs, acked))
 		return false;
-	counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SOCKET, 1);
+	counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SNOOP, 1);
 	return true;
 }
 
@@ -479,7 +484,8 @@ static void release_held(struct balancer_worker *w, uint32_t slot, uint64_t now_
 			queue_accept_marked(w->worker.queue, held->queue, held->id, mark);
 			continue;
 		}
-		queue_accept_changed(w->worker.queue, held->queue, held->id, p.data, p.len, mark);
+		queue_accept_changed(w->worker.queue, held->queue, held->id, p.data, p.len,
+				     mark ? mark : MARK_CLEAR);
 		queue_flush(w->worker.queue); /* before scratch is used again */
 	}
 }

@@ -188,26 +188,48 @@ static void keep(struct listener *l, const struct listener_judge *judge, const s
 	expiry_set(&l->expiry, slot, still_there(fd) ? WAITING : LEAVING, now_ms);
 }
 
+/* No descriptor is left for what waits to be accepted; false if none could be freed. */
+static bool free_descriptor(struct listener *l, const struct listener_judge *judge, uint64_t now_ms)
+{
+	static __thread struct log_limit limit;
+
+	counters_add(l->counters, COUNTER_ACCEPT_FAILED, 1);
+	log_warning_limited(&limit, now_ms,
+			    "no file descriptor left for a connection: the oldest that sent "
+			    "no request is closed");
+	return evict(l, judge, now_ms);
+}
+
+/* The next connection of a listening socket; -1 when there is none, or no descriptor for it. */
+static int accept_next(struct listener *l, uint32_t number, struct endpoint *client,
+		       const struct listener_judge *judge, uint64_t now_ms)
+{
+	for (;;) {
+		struct sockaddr_storage ss;
+		socklen_t len = sizeof(ss);
+		int fd = accept4(l->fds[number], (struct sockaddr *)&ss, &len,
+				 SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd >= 0) {
+			counters_add(l->counters, COUNTER_SOCKETS_ACCEPTED, 1);
+			if (!addr_from_sockaddr(client, &ss))
+				return fd;
+			close(fd);
+		} else if ((errno != EMFILE && errno != ENFILE) ||
+			   !free_descriptor(l, judge, now_ms)) {
+			return -1;
+		}
+	}
+}
+
 static void accept_from(struct listener *l, uint32_t number, const struct listener_judge *judge,
 			uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
-	struct sockaddr_storage ss;
 	struct endpoint client;
 	struct tuple tuple;
-	socklen_t len;
 	int fd;
 
-	errno = 0;
-	while (len = sizeof(ss),
-	       fd = accept4(l->fds[number], (struct sockaddr *)&ss, &len,
-			    SOCK_NONBLOCK | SOCK_CLOEXEC),
-	       fd >= 0) {
-		counters_add(l->counters, COUNTER_SOCKETS_ACCEPTED, 1);
-		if (addr_from_sockaddr(&client, &ss)) {
-			close(fd);
-			continue;
-		}
+	while ((fd = accept_next(l, number, &client, judge, now_ms)) >= 0) {
 		tuple = (struct tuple){ .src = client.addr,
 					.dst = l->vips[number].addr,
 					.sport = client.port,
@@ -216,14 +238,6 @@ static void accept_from(struct listener *l, uint32_t number, const struct listen
 			close(fd);
 		else
 			keep(l, judge, &tuple, fd, now_ms);
-	}
-	if (errno == EMFILE || errno == ENFILE) {
-		counters_add(l->counters, COUNTER_ACCEPT_FAILED, 1);
-		log_warning_limited(
-			&limit, now_ms,
-			"no file descriptor left for a connection: the oldest that sent "
-			"no request is closed");
-		evict(l, judge, now_ms);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "balancer.h"
+#include "marks.h"
 #include "os/daemon.h"
 #include "os/key_file.h"
 #include "os/log.h"
@@ -129,7 +130,7 @@ static int worker_make(struct balancer_worker *w, const struct balancer *b, unsi
 	if (!ret)
 		ret = make_tables(w, s);
 	if (!ret)
-		ret = inject_open(&w->inject, &w->counters, 0);
+		ret = inject_open(&w->inject, &w->counters, MARK_CLEAR);
 	if (!ret)
 		ret = open_answers(w);
 	if (!ret)

@@ -10,7 +10,7 @@
 #include "os/log.h"
 
 #define LEARNED_MS 1000
-#define QUEUED_MS  200 /* for so long a packet may have been in a queue */
+#define QUEUED_MS  200 /* for so long a packet is often in a queue */
 
 enum { ACTIVE, CLOSING, LEARNED, CLASSES };
 
@@ -104,8 +104,13 @@ uint32_t steer_find(const struct steer *s, const struct tuple *tuple)
 	return index_find(&s->index, tuple);
 }
 
-/* The kernel should have it by now, and sends its packets here all the same. */
-static void not_learned(struct steer *s, uint32_t slot, uint64_t now_ms)
+bool steer_doubtful(const struct steer *s, uint32_t slot, uint64_t now_ms)
+{
+	return expiry_class(&s->expiry, slot) == LEARNED &&
+	       now_ms - s->flows[slot].since_ms > QUEUED_MS;
+}
+
+void steer_not_learned(struct steer *s, uint32_t slot, uint64_t now_ms)
 {
 	static __thread struct log_limit limit;
 
@@ -116,16 +121,17 @@ static void not_learned(struct steer *s, uint32_t slot, uint64_t now_ms)
 	expiry_set(&s->expiry, slot, ACTIVE, now_ms);
 }
 
+bool steer_just_added(const struct steer *s, uint32_t slot)
+{
+	return !s->kernel || expiry_class(&s->expiry, slot) == LEARNED;
+}
+
 uint32_t steer_packet(struct steer *s, uint32_t slot, struct packet *p, uint64_t now_ms)
 {
 	struct flow *flow = &s->flows[slot];
 	bool near = seq_advance(&flow->next, p);
 	unsigned int class = expiry_class(&s->expiry, slot);
 
-	if (class == LEARNED && now_ms - flow->since_ms > QUEUED_MS) {
-		not_learned(s, slot, now_ms);
-		class = ACTIVE;
-	}
 	if (class == ACTIVE && near && p->flags & (TCP_FIN | TCP_RST))
 		expiry_set(&s->expiry, slot, CLOSING, now_ms);
 	else if (class != LEARNED)

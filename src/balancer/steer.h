@@ -68,6 +68,16 @@ uint32_t steer_find(const struct steer *s, const struct tuple *tuple);
  */
 uint32_t steer_packet(struct steer *s, uint32_t flow, struct packet *p, uint64_t now_ms);
 
+/**
+ * steer_doubtful() - has the kernel learned @flow, although a packet of it came here?
+ * It may have been in a queue for long. Ask the kernel, then tell: steer_not_learned() if it has not.
+ */
+bool steer_doubtful(const struct steer *s, uint32_t flow, uint64_t now_ms);
+void steer_not_learned(struct steer *s, uint32_t flow, uint64_t now_ms);
+
+/** steer_just_added() - may our kernel still have the socket from before the handover? */
+bool steer_just_added(const struct steer *s, uint32_t flow);
+
 /** steer_contest() - there was a SYN on @flow */
 void steer_contest(struct steer *s, uint32_t flow);
 bool steer_contested(const struct steer *s, uint32_t flow);

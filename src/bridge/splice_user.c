@@ -119,7 +119,7 @@ uint32_t splice_find_server(struct splice_table *t, const struct tuple *tuple, u
 }
 
 /*
- * The client's own port, or another one whose packets come back to this worker. 0 if there is none
+ * The client's own port, or another one whose packets come back to this worker. False if there is none
  * among so many tries that it must be an attack.
  */
 static bool choose_port(struct splice_table *t, struct tuple *from_server, uint64_t now_ms)

@@ -14,6 +14,7 @@
 #include "log.h"
 
 #define RECEIVE_MAX 32768 /* the kernel fills one part of a dump up to this */
+#define DUMP_TRIES  5
 
 int nft_reader_open(struct nft_reader *r, const char *table)
 {
@@ -78,10 +79,14 @@ static int request(struct nft_reader *r, struct nftnl_set *s, uint16_t flags,
 	char buf[RECEIVE_MAX];
 	struct nlmsghdr *nlh = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETSETELEM, NFPROTO_INET,
 						     flags | NLM_F_ACK, ++r->seq);
+	char rest[64];
 	ssize_t len;
 	int ret = MNL_CB_OK;
 
 	nftnl_set_elems_nlmsg_build_payload(nlh, s);
+	/* What an earlier request that failed has left. */
+	while (recv(mnl_socket_get_fd(r->socket), rest, sizeof(rest), 0) > 0)
+		;
 	if (mnl_socket_sendto(r->socket, nlh, nlh->nlmsg_len) < 0)
 		return -errno;
 	while (ret > MNL_CB_STOP) {
@@ -153,8 +158,13 @@ int nft_map_each(struct nft_reader *r, const char *map,
 {
 	const struct each call = { .call = each, .context = context };
 	struct nftnl_set *s = make_set(r, map);
-	int ret = s ? request(r, s, NLM_F_DUMP, &call) : -ENOMEM;
+	int ret = -ENOMEM;
 
+	for (int tries = 0; s && tries < DUMP_TRIES; tries++) {
+		ret = request(r, s, NLM_F_DUMP, &call);
+		if (ret != -EINTR) /* else the map was changed meanwhile */
+			break;
+	}
 	if (s)
 		nftnl_set_free(s);
 	return ret;

@@ -41,12 +41,16 @@ static struct mnl_socket *open_socket(int flags, unsigned int groups)
 int nft_sets_open(struct nft_table *table, const char *name)
 {
 	static const struct timeval patience = { .tv_sec = 5 };
+	/* Our own fills are told there too, element by element, and read behind them. */
+	static const int events_buffer = 16 * 1024 * 1024;
 	int ret;
 
 	*table = (struct nft_table){ .name = name };
 	table->requests = open_socket(SOCK_CLOEXEC, 0);
 	table->events = open_socket(SOCK_CLOEXEC | SOCK_NONBLOCK, NFNLGRP_NFTABLES);
 	if (table->requests && table->events &&
+	    setsockopt(mnl_socket_get_fd(table->events), SOL_SOCKET, SO_RCVBUFFORCE, &events_buffer,
+		       sizeof(events_buffer)) == 0 &&
 	    setsockopt(mnl_socket_get_fd(table->requests), SOL_SOCKET, SO_RCVTIMEO, &patience,
 		       sizeof(patience)) == 0)
 		return 0;

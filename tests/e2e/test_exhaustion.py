@@ -128,6 +128,7 @@ def established(lab):
                             ":80").stdout.splitlines()) for backend in BRIDGE_OF)
 
 
+@pytest.mark.only("userspace")
 def test_flows_of_the_balancer(own_lab, tmp_path):
     crafted.up(own_lab, tmp_path, balancer=with_limits("balancer", flows=FLOWS))
     with contextlib.ExitStack() as stack:
@@ -210,6 +211,7 @@ def dropped_full(lab, host):
     return queues(lab, host, 5)
 
 
+@pytest.mark.only("userspace")
 def test_queue_length(own_lab, tmp_path):
     """While the daemon stands still, its queues fill up; what is lost, the clients repeat."""
     crafted.up(own_lab, tmp_path, balancer=with_limits("balancer", patient(), queue_length=4))
@@ -277,6 +279,7 @@ def test_too_little_memory_at_the_start(own_lab, name):
     assert crafted.fetch(own_lab, "/page/1").status == 200
 
 
+@pytest.mark.only("userspace")
 @pytest.mark.plain
 def test_no_more_memory_in_flight(own_lab):
     """Nothing is allocated for what comes, so nothing is missing when there is nothing to get."""

@@ -25,6 +25,7 @@ BYTES_PER_SECOND = 20_000_000
 VISITORS = 4
 
 
+@pytest.mark.only("userspace")
 def test_netlink_overrun(own_lab):
     """More packets than the socket buffer takes while the daemon stands still."""
     own_lab.up()
@@ -66,6 +67,7 @@ def moving(lab, host, before):
     return now.received - before.received > 2_000_000 and now.sent - before.sent > 2_000_000
 
 
+@pytest.mark.only("userspace")
 @pytest.mark.parametrize("victim", ["balancer", "bridge"])
 def test_stopped_for_a_while(own_lab, victim):
     """In a download, an upload and while new requests come: all of them are only late."""

@@ -4,6 +4,7 @@
 import concurrent.futures
 import json
 import re
+import time
 
 import pytest
 
@@ -17,6 +18,7 @@ from test_path_mtu import MTU, idle_connection
 pytestmark = pytest.mark.only("kernel")
 
 TABLE = "inet l3dsr_balancer"
+FLAGS = {"S": 0x02, "FA": 0x11, "R": 0x04}
 RATE = ("--limit-rate", "40M")
 
 
@@ -152,7 +154,8 @@ def test_full_map(own_lab, tmp_path):
     load_ruleset(own_lab, small)
     wait_until(lambda: "was loaded, its sets are filled again" in own_lab.log("balancer"))
     path = crafted.path_of(own_lab, "backend1")
-    socks = [crafted.connect(own_lab, timeout=10) for _ in range(10)]
+    socks = [crafted.connect(own_lab, timeout=10, source=(crafted.CLIENT, 7000 + number))
+             for number in range(10)]
     for sock in socks:
         assert crafted.ask(sock, path).status == 200
     wait_until(lambda: crafted.ask(socks[0], path).status == 200 and crafted.ask(
@@ -167,7 +170,10 @@ def test_full_map(own_lab, tmp_path):
     assert crafted.nft_packets(own_lab, "balancer", "not_learned", TABLE) >= 5
     assert own_lab.sha256("/files/100M.bin") == sha256_of("100M.bin")
     for sock in socks:
-        sock.close()
+        crafted.reset_close(sock)
+    # From the same ports: of the SYNs the daemon sees nothing.
+    for number in range(10):
+        assert crafted.fetch(own_lab, path, source=(crafted.CLIENT, 7000 + number)).status == 200
     # Room again: the map has no elements but those of the next one.
     wait_until(lambda: not elements(own_lab, "flows4"), 15, "an empty map")
     with crafted.connect(own_lab) as sock:
@@ -240,3 +246,34 @@ def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab):
         crafted.counted(own_lab, "bridge1", before["bridge1"], quotes_translated=1)
         assert b" 200 " in client.ask()
         assert client.path_mtu() == MTU
+
+
+@pytest.mark.parametrize("forged", [("S",), ("FA", "S"), ("R", "S")], ids="-".join)
+def test_forged_packets_do_not_wear_a_connection_out(own_lab, tmp_path, forged):
+    """Nor do they make it be forgotten while it is in use, for longer than all of its times."""
+    text = crafted.replaced(crafted.template("balancer"), "idle_s = 60;", "idle_s = 3;")
+    crafted.up(own_lab, tmp_path, balancer=crafted.replaced(text, "closing_s = 5;", "closing_s = 2;"))
+    path = crafted.path_of(own_lab, "backend1")
+    with crafted.connect(own_lab) as sock, raw.RawSender(own_lab, "balancer") as sender:
+        assert crafted.ask(sock, path).status == 200
+        for flags in forged:
+            sender.send(raw.ipv4(raw.tcp(sport=sock.getsockname()[1], seq=0x12345678, ack=0,
+                                         flags=FLAGS[flags])))
+        wait_until(lambda: elements(own_lab, "contested4", "set"), what="a contested connection")
+        begin = time.monotonic()
+        while time.monotonic() - begin < 5:
+            assert crafted.ask(sock, path).backend == "backend1"
+    assert "flows_reused" not in own_lab.counters("balancer")
+
+
+def test_a_client_that_comes_while_the_daemon_is_away(own_lab):
+    """It is not refused, and served when it comes again."""
+    own_lab.up()
+    own_lab.daemon("stop", "balancer")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(crafted.fetch, own_lab, "/page/1", timeout=15)
+        with pytest.raises(concurrent.futures.TimeoutError):
+            answer.result(timeout=0.5)
+        own_lab.daemon("start", "balancer")
+        assert answer.result().status == 200
+    assert crafted.nft_packets(own_lab, "balancer", "refused", TABLE) >= 1
