@@ -168,11 +168,12 @@ static bool step_contested(struct step *s, uint32_t flow, uint32_t number)
 }
 
 /* Has the client begun anew with our kernel, past us? That, too, takes an ACK of the kernel's ISN. */
-static bool begins_at_socket(struct step *s)
+static bool begins_at_socket(struct step *s, uint32_t flow)
 {
 	struct handshake hs;
 
-	if (s->qp->mark != MARK_PENDING || !(s->p.flags & TCP_ACK))
+	if (s->qp->mark != MARK_PENDING || !(s->p.flags & TCP_ACK) ||
+	    steer_just_added(&s->w->steer, flow))
 		return false;
 	if (!listener_handshake(&s->w->listener, &s->p.tuple, &hs))
 		datapath_accept(s->w, s->now_ms);
@@ -198,11 +199,12 @@ static bool step_steered(struct step *s)
 	if (packet_is_syn(&s->p)) {
 		/* Our kernel may still have a socket of the old one, which would answer. */
 		datapath_accept(w, s->now_ms);
+		listener_close_silent(&w->listener, &s->p.tuple);
 		steer_contest(&w->steer, flow);
 		return false;
 	}
 	if ((steer_contested(&w->steer, flow) && snoop_begins(&w->snoop, &s->p, &first)) ||
-	    begins_at_socket(s)) {
+	    begins_at_socket(s, flow)) {
 		steer_replace(&w->steer, flow);
 		return false;
 	}

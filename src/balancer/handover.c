@@ -507,7 +507,7 @@ static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 		  w->balancer->bridges.numbers[h->backend->number], (uint8_t)h->service->index,
 		  h->hold.first, now_ms);
 	release_held(w, slot, now_ms);
-	listener_close_silent(&w->listener, &tuple);
+	listener_hand_over(&w->listener, &tuple, now_ms);
 	snoop_forget(&w->snoop, &tuple);
 	release(&w->handovers, slot);
 }

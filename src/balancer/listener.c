@@ -18,11 +18,12 @@
 #include "reuseport.h"
 
 #define BACKLOG	      65535
+#define OVER_MS	      10 /* for packets that are on their way to the socket already */
 #define CLOSE_SOON_MS 50 /* for the kernel to receive the FIN that we have just let pass */
 #define TIMESTAMP_LEN 12 /* of the option with its padding, which Linux takes off the MSS */
 #define EVICT_TRIES   8	 /* sockets that are looked at to find one that can go */
 
-enum { WAITING, LEAVING, CLASSES };
+enum { WAITING, LEAVING, OVER, CLASSES };
 
 struct accepted {
 	int fd;
@@ -31,7 +32,11 @@ struct accepted {
 int listener_init(struct listener *l, uint32_t services, uint32_t capacity, uint64_t wait_ms,
 		  struct counters *counters)
 {
-	const uint64_t lifetime_ms[CLASSES] = { [WAITING] = wait_ms, [LEAVING] = CLOSE_SOON_MS };
+	const uint64_t lifetime_ms[CLASSES] = {
+		[WAITING] = wait_ms,
+		[LEAVING] = CLOSE_SOON_MS,
+		[OVER] = OVER_MS,
+	};
 
 	l->counters = counters;
 	l->fds = calloc(services, sizeof(*l->fds));
@@ -126,6 +131,8 @@ static int release(struct listener *l, uint32_t slot)
 {
 	int fd = l->accepted[slot].fd;
 
+	if (expiry_class(&l->expiry, slot) == OVER)
+		l->over--;
 	expiry_remove(&l->expiry, slot);
 	index_remove(&l->index, slot);
 	slots_put(&l->slots, slot);
@@ -145,8 +152,13 @@ static bool still_there(int fd)
 static bool evict(struct listener *l, const struct listener_judge *judge, uint64_t now_ms)
 {
 	for (unsigned int i = 0; i < EVICT_TRIES; i++) {
-		uint32_t slot = expiry_oldest(&l->expiry, LEAVING);
+		uint32_t slot = expiry_oldest(&l->expiry, OVER);
 
+		if (slot != SLOT_NONE) {
+			close(release(l, slot));
+			return true;
+		}
+		slot = expiry_oldest(&l->expiry, LEAVING);
 		if (slot == SLOT_NONE)
 			slot = expiry_oldest(&l->expiry, WAITING);
 		if (slot == SLOT_NONE)
@@ -291,7 +303,7 @@ bool listener_handshake(const struct listener *l, const struct tuple *tuple, str
 	socklen_t len = sizeof(info);
 	int fd;
 
-	if (slot == SLOT_NONE)
+	if (slot == SLOT_NONE || expiry_class(&l->expiry, slot) == OVER)
 		return false;
 	fd = l->accepted[slot].fd;
 	if (!queue_seq(fd, &sent) || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len))
@@ -331,11 +343,22 @@ void listener_close_silent(struct listener *l, const struct tuple *tuple)
 		close(release(l, slot));
 }
 
+void listener_hand_over(struct listener *l, const struct tuple *tuple, uint64_t now_ms)
+{
+	uint32_t slot = index_find(&l->index, tuple);
+
+	if (slot == SLOT_NONE)
+		return;
+	if (expiry_class(&l->expiry, slot) != OVER)
+		l->over++;
+	expiry_set(&l->expiry, slot, OVER, now_ms);
+}
+
 bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms)
 {
 	uint32_t slot = index_find(&l->index, tuple);
 
-	if (slot != SLOT_NONE)
+	if (slot != SLOT_NONE && expiry_class(&l->expiry, slot) != OVER)
 		expiry_set(&l->expiry, slot, LEAVING, now_ms);
 	return slot != SLOT_NONE;
 }
@@ -344,7 +367,9 @@ void listener_expire(struct listener *l, const struct listener_judge *judge, uin
 {
 	uint32_t slot;
 
-	for (unsigned int class = 0; class < CLASSES; class ++) {
+	while ((slot = expiry_next(&l->expiry, OVER, now_ms)) != SLOT_NONE)
+		close(release(l, slot));
+	for (unsigned int class = WAITING; class <= LEAVING; class ++) {
 		while ((slot = expiry_next(&l->expiry, class, now_ms)) != SLOT_NONE) {
 			if (judge->use(judge->context, &l->index.keys[slot]) == LISTENER_BUSY ||
 			    (class == LEAVING && still_there(l->accepted[slot].fd))) {
@@ -359,18 +384,23 @@ void listener_expire(struct listener *l, const struct listener_judge *judge, uin
 
 uint32_t listener_count(const struct listener *l)
 {
-	return __atomic_load_n(&l->slots.used, __ATOMIC_RELAXED);
+	uint32_t used = __atomic_load_n(&l->slots.used, __ATOMIC_RELAXED);
+	uint32_t over = __atomic_load_n(&l->over, __ATOMIC_RELAXED);
+
+	return used > over ? used - over : 0;
 }
 
 void listener_clean(struct listener *l)
 {
 	uint32_t slot;
 
-	while (l->accepted && l->slots.used) {
-		slot = expiry_oldest(&l->expiry, WAITING);
-		if (slot == SLOT_NONE)
-			slot = expiry_oldest(&l->expiry, LEAVING);
-		close_spoken(release(l, slot));
+	for (unsigned int class = 0; l->accepted && class < CLASSES; class ++) {
+		while ((slot = expiry_oldest(&l->expiry, class)) != SLOT_NONE) {
+			if (class == OVER)
+				close(release(l, slot));
+			else
+				close_spoken(release(l, slot));
+		}
 	}
 	for (uint32_t i = 0; i < l->fd_count; i++)
 		close(l->fds[i]);

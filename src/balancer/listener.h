@@ -41,6 +41,7 @@ struct listener {
 	struct index index;
 	struct expiry expiry;
 	struct accepted *accepted;
+	uint32_t over; /* of these, sockets of connections that were handed over */
 	struct counters *counters;
 };
 
@@ -84,7 +85,13 @@ void listener_accept(struct listener *l, const struct listener_judge *judge, uin
 bool listener_handshake(const struct listener *l, const struct tuple *tuple,
 			struct handshake *handshake);
 
-/** listener_close_silent() - the connection lives elsewhere now */
+/**
+ * listener_hand_over() - the connection lives elsewhere now: closed without a sound, in a moment
+ * Its last packets, and copies of them, may be on their way past the ruleset's maps. They must meet a
+ * socket: without one our kernel answers a bare ACK with a reset that the client believes.
+ */
+void listener_hand_over(struct listener *l, const struct tuple *tuple, uint64_t now_ms);
+/** listener_close_silent() - the same at once: the connection was reset, or begins anew */
 void listener_close_silent(struct listener *l, const struct tuple *tuple);
 /**
  * listener_close_soon() - the client seems to have left without a request
@@ -95,7 +102,7 @@ bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t
 
 /** listener_expire() - close what was silent for too long, or has left */
 void listener_expire(struct listener *l, const struct listener_judge *judge, uint64_t now_ms);
-/** listener_count() - accepted sockets now; may be read by another thread */
+/** listener_count() - accepted sockets that are needed now; may be read by another thread */
 uint32_t listener_count(const struct listener *l);
 
 #endif

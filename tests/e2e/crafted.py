@@ -195,10 +195,10 @@ def fetch(lab, path, *headers, **options):
     return answer
 
 
-def fetch_all(lab, paths, at_once=10):
+def fetch_all(lab, paths, at_once=10, **options):
     """An answer for each path, by path."""
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        return dict(zip(paths, pool.map(lambda path: fetch(lab, path), paths)))
+        return dict(zip(paths, pool.map(lambda path: fetch(lab, path, **options), paths)))
 
 
 def path_of(lab, backend):
