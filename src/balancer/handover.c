@@ -463,15 +463,43 @@ void handover_abandon(struct balancer_worker *w, uint32_t slot)
 	release(&w->handovers, slot);
 }
 
-/* The held packets go to the bridge, in the order of their data. */
+/*
+ * Numbers of the held packets, in the order in which they came: a queue counts its packets. The one
+ * with the FIN, which hold.h keeps as the last one, stays that: it moves the flow to closing.
+ */
+static void order_by_arrival(const struct hold *hold, uint8_t order[HOLD_PACKETS])
+{
+	for (uint8_t i = 0; i < hold->packets; i++) {
+		unsigned int at = i;
+
+		if (hold->fin && i + 1 == hold->packets) {
+			order[i] = i;
+			break;
+		}
+		while (at > 0 &&
+		       (int32_t)(hold->packet[order[at - 1]].id - hold->packet[i].id) > 0) {
+			order[at] = order[at - 1];
+			at--;
+		}
+		order[at] = i;
+	}
+}
+
+/*
+ * The held packets go to the bridge, in the order in which they came. In that of their data the web
+ * server would drop one that was overtaken by an earlier one's repetition: its timestamp is older, and
+ * nothing says any more that it came first (RFC 7323, 5.3).
+ */
 static void release_held(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
 	struct handover *h = &w->handovers.handovers[slot];
 	uint32_t flow = steer_find(&w->steer, tuple_of(w, slot));
+	uint8_t order[HOLD_PACKETS];
 
+	order_by_arrival(&h->hold, order);
 	for (unsigned int i = 0; i < h->hold.packets; i++) {
-		const struct hold_packet *held = &h->hold.packet[i];
-		size_t len = hold_build(&h->hold, i, w->handovers.scratch, PACKET_MAX);
+		const struct hold_packet *held = &h->hold.packet[order[i]];
+		size_t len = hold_build(&h->hold, order[i], w->handovers.scratch, PACKET_MAX);
 		struct packet p;
 		uint32_t mark;
 

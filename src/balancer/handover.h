@@ -24,7 +24,8 @@
  * and ends in one of three ways:
  *
  *   handed over	ACCEPTED came: the flow is steered, the held packets go to the bridge in
- *			the order of their data, the kernel's socket is closed without a sound
+ *			the order in which they came, the kernel's socket is closed without a
+ *			sound
  *   reset		no backend left, no room, or the service wants it so: the client gets a RST
  *			at once, the held packets are dropped
  *   abandoned		the client sent RST (one that begins anew from the same port does, when

@@ -131,12 +131,24 @@ static int release(struct listener *l, uint32_t slot)
 {
 	int fd = l->accepted[slot].fd;
 
-	if (expiry_class(&l->expiry, slot) == OVER)
-		l->over--;
 	expiry_remove(&l->expiry, slot);
 	index_remove(&l->index, slot);
 	slots_put(&l->slots, slot);
 	return fd;
+}
+
+static void close_over(struct listener *l, uint32_t slot)
+{
+	l->over--;
+	close(release(l, slot));
+}
+
+static void close_now(struct listener *l, uint32_t slot)
+{
+	if (expiry_class(&l->expiry, slot) == OVER)
+		close_over(l, slot);
+	else
+		close(release(l, slot));
 }
 
 static bool still_there(int fd)
@@ -155,7 +167,7 @@ static bool evict(struct listener *l, const struct listener_judge *judge, uint64
 		uint32_t slot = expiry_oldest(&l->expiry, OVER);
 
 		if (slot != SLOT_NONE) {
-			close(release(l, slot));
+			close_over(l, slot);
 			return true;
 		}
 		slot = expiry_oldest(&l->expiry, LEAVING);
@@ -182,7 +194,7 @@ static void keep(struct listener *l, const struct listener_judge *judge, const s
 
 	/* The kernel never has two sockets of one tuple: ours is dead, the client began anew. */
 	if (slot != SLOT_NONE)
-		close(release(l, slot));
+		close_now(l, slot);
 	if (l->slots.used == l->slots.capacity) {
 		log_warning_limited(&limit, now_ms,
 				    "limits.requests connections have sent no request: the oldest "
@@ -340,7 +352,7 @@ void listener_close_silent(struct listener *l, const struct tuple *tuple)
 	uint32_t slot = index_find(&l->index, tuple);
 
 	if (slot != SLOT_NONE)
-		close(release(l, slot));
+		close_now(l, slot);
 }
 
 void listener_hand_over(struct listener *l, const struct tuple *tuple, uint64_t now_ms)
@@ -368,7 +380,7 @@ void listener_expire(struct listener *l, const struct listener_judge *judge, uin
 	uint32_t slot;
 
 	while ((slot = expiry_next(&l->expiry, OVER, now_ms)) != SLOT_NONE)
-		close(release(l, slot));
+		close_over(l, slot);
 	for (unsigned int class = WAITING; class <= LEAVING; class ++) {
 		while ((slot = expiry_next(&l->expiry, class, now_ms)) != SLOT_NONE) {
 			if (judge->use(judge->context, &l->index.keys[slot]) == LISTENER_BUSY ||
@@ -397,7 +409,7 @@ void listener_clean(struct listener *l)
 	for (unsigned int class = 0; l->accepted && class < CLASSES; class ++) {
 		while ((slot = expiry_oldest(&l->expiry, class)) != SLOT_NONE) {
 			if (class == OVER)
-				close(release(l, slot));
+				close_over(l, slot);
 			else
 				close_spoken(release(l, slot));
 		}

@@ -9,8 +9,8 @@
 #include "marks.h"
 #include "os/log.h"
 
-#define LEARNED_MS 1000
-#define QUEUED_MS  200 /* for so long a packet is often in a queue */
+#define LEARNED_MS 5000 /* a client repeats its data after 0.2, 0.6, 1.4, 3 seconds */
+#define QUEUED_MS  200	/* for so long a packet is often in a queue */
 
 enum { ACTIVE, CLOSING, LEARNED, CLASSES };
 

@@ -16,14 +16,16 @@
  * A table from (client, VIP) to bridge and index. In the userspace data plane it has all connections,
  * and each of their packets is rewritten here. In the kernel data plane the maps of nft/balancer.nft
  * have them: a verdict's mark has the kernel learn a connection, and no further packet comes here. It
- * stays in the table, learned, for a second: packets that were queued before, and the socket that our
- * kernel still has. What comes later is of a connection that the kernel did not learn, because its map
- * was full or emptied: it is active then, as in userspace, and offered to the kernel with each packet.
+ * stays in the table, learned, for five seconds: for packets that were queued before, for the socket
+ * that our kernel still has, and for a held packet that was lost with its interface, so that its client
+ * repeats it. What comes later is of a connection that the kernel did not learn, because its map was
+ * full or emptied: it is active then, as in userspace, and offered to the kernel with each packet.
  *
  * A flow is active until the client says FIN or RST, with a number near its last one so that nobody
  * else says it, then closing. It is forgotten when no packet came for the idle or the closing time (in
  * a half-closed download the client's ACKs keep it), or, when closing, as soon as a new one needs its
- * place; so is a learned one. A flow says by itself where its packets go, so a changed configuration does not touch it.
+ * place; so is a learned one. A flow says by itself where its packets go, so a changed configuration
+ * does not touch it.
  *
  * A SYN on a flow may be the client's port used again, after an end that passed by us (the web
  * server's answers do) or after a crash; it may as well be forged by somebody who wants to end the

@@ -128,8 +128,8 @@ def test_flows_that_are_lost(own_lab, loss):
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab) as sock:
         assert crafted.ask(sock, path).status == 200
-        # The daemon itself knows a new connection for a second.
-        wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0)
+        # The daemon itself knows a new connection for five seconds.
+        wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0, 15)
         own_lab.exec("balancer", "nft", loss)
         sock.sendall(crafted.request(path))
         assert crafted.how_it_ends(sock) == ("reset", b"")
@@ -239,7 +239,7 @@ def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab):
     """The daemons ask the kernel where the ICMP error belongs."""
     own_lab.up()
     with idle_connection(own_lab) as client, raw.RawSender(own_lab, "balancer") as sender:
-        wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0)
+        wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0, 15)
         before = {name: own_lab.counters(name) for name in ("balancer", "bridge1")}
         sender.send(client.quote())
         crafted.counted(own_lab, "balancer", before["balancer"], quotes_steered=1)

@@ -2,6 +2,7 @@
 """Requests of every shape: cut up, out of order, repeated, long, pipelined; and what is seen."""
 
 import hashlib
+import itertools
 import random
 import socket
 import threading
@@ -84,6 +85,10 @@ def test_packets_in_the_wrong_order(lab, order, isn, timestamps):
     with CraftedTcp(lab) as client:
         client.connect(isn=isn, timestamps=timestamps)
         begin = client.seq
+        # As repeated packets are: the later one is sent, the younger its timestamp, which decides
+        # what the web server takes for old (RFC 7323, 5.3) when it comes in another order.
+        clock = itertools.count(client.tsval(), 10)
+        client.tsval = lambda: next(clock) % (1 << 32)
         for number in order:
             client.send(text[number * size:(number + 1) * size], seq=begin + number * size)
         client.seq = (begin + len(text)) % (1 << 32)
