@@ -338,7 +338,7 @@ static int tick(void *context, uint64_t now_ms)
 	listener_expire(&w->listener, &judge, now_ms);
 	snoop_expire(&w->snoop, now_ms);
 	steer_expire(&w->steer, now_ms);
-	return handover_count(&w->handovers) ? WORKER_BUSY_MS : WORKER_TICK_MS;
+	return handover_count(&w->handovers) || w->listener.over ? WORKER_BUSY_MS : WORKER_TICK_MS;
 }
 
 static void stop(void *context)
