@@ -154,6 +154,8 @@ static bool step_contested(struct step *s, uint32_t flow, uint32_t number)
 	struct balancer_worker *w = s->w;
 	bool first;
 
+	if (snoop_refused(&w->snoop, &s->p))
+		return false;
 	if (snoop_begins(&w->snoop, &s->p, &first)) {
 		if (flow != SLOT_NONE)
 			steer_replace(&w->steer, flow);
@@ -183,7 +185,7 @@ static bool begins_at_socket(struct step *s, uint32_t flow)
 
 /*
  * A SYN goes to our kernel, as that of a new connection. Until somebody has acknowledged what our
- * kernel answers, the packets are those of the old one.
+ * kernel answers, the packets are those of the old one, but for the reset that refuses the answer.
  */
 static bool step_steered(struct step *s)
 {
@@ -203,6 +205,8 @@ static bool step_steered(struct step *s)
 		steer_contest(&w->steer, flow);
 		return false;
 	}
+	if (steer_contested(&w->steer, flow) && snoop_refused(&w->snoop, &s->p))
+		return false;
 	if ((steer_contested(&w->steer, flow) && snoop_begins(&w->snoop, &s->p, &first)) ||
 	    begins_at_socket(s, flow)) {
 		steer_replace(&w->steer, flow);

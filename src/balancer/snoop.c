@@ -151,6 +151,17 @@ bool snoop_begins(const struct snoop *s, const struct packet *p, bool *first)
 	       p->seq - (e->isn_c + 1) <= UINT16_MAX;
 }
 
+bool snoop_refused(const struct snoop *s, const struct packet *p)
+{
+	uint32_t slot = index_find(&s->index, &p->tuple);
+	const struct snoop_entry *e;
+
+	if (slot == SLOT_NONE || !(p->flags & TCP_RST))
+		return false;
+	e = &s->entries[slot];
+	return e->seen == SEEN_SYN_ACK && p->seq == e->isn_c + 1;
+}
+
 bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handshake *handshake,
 		bool *acked)
 {

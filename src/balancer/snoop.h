@@ -65,6 +65,12 @@ void snoop_ack(struct snoop *s, const struct packet *p);
 bool snoop_begins(const struct snoop *s, const struct packet *p, bool *first);
 
 /**
+ * snoop_refused() - is @p a reset that answers the kernel's SYN-ACK? So says a client's host that has
+ * asked for no connection, or no longer wants one (RFC 9293, 3.10.7.1).
+ */
+bool snoop_refused(const struct snoop *s, const struct packet *p);
+
+/**
  * snoop_find() - the handshake of @tuple (client to VIP), if both halves were seen
  * @acked gets whether the kernel has seen the client's ACK. Returns false if it is not known.
  */

@@ -345,6 +345,29 @@ def test_syn_repeated_with_another_number(lab):
         tcp.reset()
 
 
+def test_syn_that_is_taken_back(lab):
+    """A client that leaves before the answer refuses that; the connection before it is not concerned."""
+    before = lab.counters("balancer")
+    with CraftedTcp(lab) as tcp:
+        tcp.connect(isn=1000)
+        tcp.send(crafted.request("/page/1"))
+        assert tcp.read(lambda data: b"/page/1\n" in data).startswith(b"HTTP/1.1 200 ")
+        tcp.send(flags=SYN, seq=0x40000000, ack=0, options=struct.pack("!BBH", 2, 4, 1460))
+        assert tcp.expect(SYN | ACK).ack == 0x40000001
+
+        def half_open():
+            return lab.exec("balancer", "ss", "-Htan", "state", "syn-recv",
+                            f"dport = {tcp.port}").stdout
+
+        assert half_open()
+        tcp.send(flags=RST, seq=0x40000001, ack=0)
+        wait_until(lambda: not half_open(), what="the end of the handshake")
+        tcp.send(crafted.request("/page/2"))
+        assert tcp.read(lambda data: b"/page/2\n" in data).startswith(b"HTTP/1.1 200 ")
+        tcp.reset()
+    crafted.counted(lab, "balancer", before, accepted=1, flows_reused=0)
+
+
 # Backends that are late
 
 def assert_other_backend(lab, answer):
