@@ -4,6 +4,7 @@
 import hashlib
 import os
 import pathlib
+import re
 import signal
 import subprocess
 
@@ -206,3 +207,15 @@ def test_loss_is_of_packets_of_a_wire(own_lab):
     before = own_lab.exec("backend1", "nstat", "-asz", "TcpRetransSegs").stdout
     own_lab.curl(f"http://{SERVERS['backend1']}/files/1M.bin")
     assert own_lab.exec("backend1", "nstat", "-asz", "TcpRetransSegs").stdout == before
+
+
+def test_network_emulator(own_lab):
+    """Of a kernel that has none it is said so, and nothing is changed."""
+    own_lab.up()
+    done = own_lab.run("impair", "netem", "from_client", "loss", "20", check=False)
+    if done.returncode:
+        assert "this kernel cannot do that; lab/impair relay can" in done.stderr
+    for number in range(10):
+        assert own_lab.curl(f"http://{SERVERS['backend1']}/page/{number}").status == 200
+    lost = own_lab.impair("off").stdout
+    assert re.fullmatch("" if done.returncode else r"from_client lost [1-9]\d*\n", lost)
