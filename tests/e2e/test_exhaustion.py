@@ -232,6 +232,25 @@ def test_queue_length(own_lab, tmp_path):
     assert own_lab.log("balancer").count("packets because a queue was full") == 1
 
 
+def test_queue_length_with_requests(own_lab, tmp_path):
+    """The same with requests, which come to the daemon in either data plane."""
+    crafted.up(own_lab, tmp_path, balancer=with_limits("balancer", patient(), queue_length=4))
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(crafted.connect(own_lab)) for _ in range(60)]
+        with paused(own_lab.daemon("pids", "balancer")):
+            for number, sock in enumerate(sockets):
+                sock.sendall(crafted.request(f"/page/{number}"))
+            dropped = wait_until(lambda: dropped_full(own_lab, "balancer"))
+            assert dropped >= 60 - 4 * 4
+        for sock in sockets:
+            assert crafted.response(sock).status == 200
+    counters = wait_until(lambda: (lambda c: c if c["queue_dropped_full"] else None)(
+        own_lab.counters("balancer")), what="queue_dropped_full")
+    assert counters["queue_dropped_full"] >= dropped
+    assert counters["queue_dropped_undelivered"] == 0
+    assert counters["accepted"] == 60
+
+
 # The backlog of the listening socket
 
 @pytest.mark.parametrize("cookies, backlog, count", [(0, 8, 20), (1, 2, 300)],
@@ -279,7 +298,6 @@ def test_too_little_memory_at_the_start(own_lab, name):
     assert crafted.fetch(own_lab, "/page/1").status == 200
 
 
-@pytest.mark.only("userspace")
 @pytest.mark.plain
 def test_no_more_memory_in_flight(own_lab):
     """Nothing is allocated for what comes, so nothing is missing when there is nothing to get."""
