@@ -143,7 +143,7 @@ def log_behind_the_kernel(lab):
 
 
 @pytest.fixture(scope="module")
-def strict_lab(tmp_path_factory):
+def strict_lab(data_plane, tmp_path_factory):
     """One packet is one packet, and all of them go to backend1."""
     lab = Lab()
     config = tmp_path_factory.mktemp("checked") / "balancer.conf"

@@ -73,7 +73,7 @@ def send_all(sock, data):
 
 
 @pytest.fixture(scope="module", params=["source", "reset"])
-def odd_lab(request, tmp_path_factory):
+def odd_lab(data_plane, request, tmp_path_factory):
     """A lab whose service has that fallback, and the fallback."""
     text = balancer(fallback=request.param, request_bytes=8192)
     with crafted.running(tmp_path_factory.mktemp("lab"), balancer=text) as lab:

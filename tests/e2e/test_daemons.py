@@ -102,7 +102,7 @@ class Manager:
 
 
 @pytest.fixture(scope="module")
-def spare(tmp_path_factory):
+def spare(data_plane, tmp_path_factory):
     """The lab behind the fixture spare_lab."""
     with crafted.running(tmp_path_factory.mktemp("lab")) as lab:
         yield lab

@@ -33,7 +33,7 @@ VARIANTS = 200
 
 
 @pytest.fixture(scope="module")
-def own_lab():
+def own_lab(data_plane):
     """A lab for this module, because much of what is sent is remembered for a minute."""
     lab = Lab()
     lab.up()

@@ -50,7 +50,7 @@ CASES = [pytest.param(*case, id="-".join(case), marks=() if case in SHORT else p
 
 
 @pytest.fixture(scope="module")
-def patient(tmp_path_factory):
+def patient(data_plane, tmp_path_factory):
     """A lab that waits for requests longer than the others.
 
     Where a SYN was lost the client has measured a round trip of a second. When it loses its request

@@ -45,7 +45,7 @@ def with_odd_service(text):
 
 
 @pytest.fixture(scope="module")
-def own_lab(tmp_path_factory):
+def own_lab(data_plane, tmp_path_factory):
     """A lab for this module: one backend, so that both ways lead to the same web servers."""
     lab = Lab()
     crafted.up(lab, tmp_path_factory.mktemp("protocols"),
