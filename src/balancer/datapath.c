@@ -268,7 +268,7 @@ static bool step_silent(struct step *s)
 		else if (s->p.flags & TCP_RST)
 			snoop_reset(&w->snoop, &s->p);
 	} else {
-		snoop_ack(&w->snoop, &s->p);
+		snoop_ack(&w->snoop, &s->p, s->now_ms);
 	}
 	accept_unchanged(s);
 	return true;

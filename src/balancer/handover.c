@@ -109,6 +109,7 @@ static void send_record(struct balancer_worker *w, uint32_t slot, enum handoff_t
 		.mss = hs->mss_balancer,
 		.isn_b = hs->isn_b,
 		.ts_b = h->tsecr,
+		.rtt_us = hs->rtt_us,
 		.id = h->id,
 		.vip = { .addr = tuple->dst, .port = tuple->dport },
 		.answer = w->answer,

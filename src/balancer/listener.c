@@ -326,6 +326,7 @@ bool listener_handshake(const struct listener *l, const struct tuple *tuple, str
 		.window = UINT16_MAX,
 		.mss_client = (uint16_t)info.tcpi_snd_mss,
 		.mss_balancer = (uint16_t)info.tcpi_advmss,
+		.rtt_us = info.tcpi_rtt,
 	};
 	if (info.tcpi_options & TCPI_OPT_TIMESTAMPS) {
 		h->options |= HANDOFF_TIMESTAMPS;

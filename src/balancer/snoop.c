@@ -21,6 +21,8 @@ struct snoop_entry {
 	uint8_t offered;		       /* by the client: enum handoff_options */
 	uint8_t agreed;			       /* by the kernel */
 	uint8_t seen;
+	uint32_t syn_ack_ms; /* when the SYN-ACK was sent, modulo 2^32 */
+	uint32_t rtt_ms;     /* 0 until the ACK has come */
 };
 
 int snoop_init(struct snoop *s, uint32_t capacity, struct counters *counters)
@@ -124,9 +126,11 @@ void snoop_syn_ack(struct snoop *s, const struct packet *p, uint64_t now_ms)
 	e->wscale_balancer = o.wscale;
 	e->agreed = options_of(&o);
 	e->seen = SEEN_SYN_ACK;
+	e->syn_ack_ms = (uint32_t)now_ms;
+	e->rtt_ms = 0;
 }
 
-void snoop_ack(struct snoop *s, const struct packet *p)
+void snoop_ack(struct snoop *s, const struct packet *p, uint64_t now_ms)
 {
 	uint32_t slot = index_find(&s->index, &p->tuple);
 	struct snoop_entry *e;
@@ -134,8 +138,11 @@ void snoop_ack(struct snoop *s, const struct packet *p)
 	if (slot == SLOT_NONE)
 		return;
 	e = &s->entries[slot];
-	if (e->seen & SEEN_SYN_ACK && p->flags & TCP_ACK && p->ack == e->isn_b + 1)
-		e->seen |= SEEN_ACK;
+	if (!(e->seen & SEEN_SYN_ACK) || !(p->flags & TCP_ACK) || p->ack != e->isn_b + 1)
+		return;
+	if (!(e->seen & SEEN_ACK))
+		e->rtt_ms = (uint32_t)now_ms - e->syn_ack_ms;
+	e->seen |= SEEN_ACK;
 }
 
 bool snoop_begins(const struct snoop *s, const struct packet *p, bool *first)
@@ -183,6 +190,7 @@ bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handsha
 		.wscale_client = scaled ? (uint8_t)e->wscale_client : 0,
 		.wscale_balancer = scaled ? (uint8_t)e->wscale_balancer : 0,
 		.options = e->offered & e->agreed,
+		.rtt_us = e->rtt_ms * 1000,
 	};
 	return true;
 }

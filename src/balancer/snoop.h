@@ -27,6 +27,7 @@
  * @window:	of the client's SYN, never scaled
  * @mss_client, @mss_balancer:	as told by each
  * @wscale_client, @wscale_balancer: as told by each; 0 unless HANDOFF_WSCALE
+ * @rtt_us:	from the kernel's SYN-ACK to the client's ACK; 0 if not known
  */
 struct handshake {
 	uint32_t isn_c, isn_b;
@@ -34,6 +35,7 @@ struct handshake {
 	uint16_t mss_client, mss_balancer;
 	uint8_t wscale_client, wscale_balancer;
 	uint8_t options;
+	uint32_t rtt_us;
 };
 
 struct snoop_entry;
@@ -55,7 +57,7 @@ void snoop_syn(struct snoop *s, const struct packet *p, uint64_t now_ms);
 /** snoop_syn_ack() - the kernel's answer; @p->tuple is VIP to client */
 void snoop_syn_ack(struct snoop *s, const struct packet *p, uint64_t now_ms);
 /** snoop_ack() - a client's packet without data: does it complete the kernel's handshake? */
-void snoop_ack(struct snoop *s, const struct packet *p);
+void snoop_ack(struct snoop *s, const struct packet *p, uint64_t now_ms);
 
 /**
  * snoop_begins() - does @p complete a handshake: does it acknowledge the kernel's ISN, near isn_c?

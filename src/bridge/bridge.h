@@ -23,12 +23,14 @@
 /**
  * struct bridge - what all workers read and none writes
  * @kernel:	timeouts of the kernel's data plane; NULL if all is translated here
+ * @far_us:	round trip time from which on a client is far, see open.h
  * @services:	(any address, 0) -> (VIP, port): number into settings->services
  */
 struct bridge {
 	const struct bridge_settings *settings;
 	struct handoff_keys keys;
 	const struct sweep_timeouts *kernel;
+	uint32_t far_us;
 	struct index services;
 };
 

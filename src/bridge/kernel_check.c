@@ -3,6 +3,7 @@
 #include "kernel_check.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/addr.h"
@@ -10,6 +11,10 @@
 #include "os/log.h"
 #include "splice_kernel.h"
 #include "sweep.h"
+
+#define CONGESTION_CONTROL "/proc/sys/net/ipv4/tcp_congestion_control"
+#define FAR_US_BBR	   1000
+#define FAR_US		   150000 /* tcp_rto_min is 200 ms */
 
 /* Otherwise any packet would make an entry, in the way of ours, and of those that have none. */
 static bool check_loose(void)
@@ -114,6 +119,19 @@ static bool try_out(const struct service_settings *service)
 			"CONFIG_NF_CT_NETLINK, CONFIG_NF_NAT and CONFIG_NETFILTER_SYNPROXY)",
 			strerror(-ret));
 	return !ret;
+}
+
+uint32_t kernel_far_us(void)
+{
+	FILE *file = fopen(CONGESTION_CONTROL, "re");
+	char name[32] = "";
+
+	if (file) {
+		if (!fgets(name, sizeof(name), file))
+			name[0] = '\0';
+		fclose(file);
+	}
+	return strncmp(name, "bbr", strlen("bbr")) ? FAR_US : FAR_US_BBR;
 }
 
 bool kernel_check(const struct bridge_settings *settings)

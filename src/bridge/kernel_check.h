@@ -4,6 +4,7 @@
 #define L3DSR_BRIDGE_KERNEL_CHECK_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "settings.h"
 
@@ -13,5 +14,11 @@
  * unwise is logged as a warning, with file and value.
  */
 bool kernel_check(const struct bridge_settings *settings);
+
+/**
+ * kernel_far_us() - round trip time from which on a client is far for web servers of this host (open.h)
+ * By the congestion control that connections have by default.
+ */
+uint32_t kernel_far_us(void);
 
 #endif

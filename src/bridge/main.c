@@ -187,6 +187,7 @@ static int start(struct all *all, const struct bridge_settings *settings)
 		ret = bridge_init(&all->bridge, settings);
 	if (!ret)
 		ret = use_kernel(all, settings);
+	all->bridge.far_us = kernel_far_us();
 	for (int i = 0; !ret && i < settings->threads; i++) {
 		struct bridge_worker *w = &all->workers[i];
 

@@ -23,6 +23,14 @@
  *		us (RFC 5961, 4; RFC 9293, 3.10.7.3): the client would answer with a reset, so we
  *		do, and the balancer's next SYN is accepted
  *
+ * A web server's kernel takes the time from its SYN-ACK to the ACK for the round trip time of the
+ * client. Here it is that of bridge and balancer, much too short if the client is far away. With BBR
+ * that is a disaster: it sends no more than fits into its shortest round trip time, and believes the
+ * shortest for ten seconds. With the others the first retransmission timeout may end before an
+ * acknowledgement can be there. So for clients that are far the measurement is spoiled: the first
+ * acknowledged data is then the first to be measured, at the price of a first timeout of one second
+ * and more.
+ *
  * An offer that comes again (same id) is answered again, or its SYN goes on once more. Another
  * offer of the same client port replaces the connection there was: the balancer has seen that the
  * client began anew.

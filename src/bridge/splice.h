@@ -53,7 +53,7 @@ enum splice_state {
  * @vip, @client, @client_port:	as the client knows it; @client_port also as the client chose it
  * @server, @server_side_port:	as the web server knows it
  * @index:	of the VIP
- * @isn_c, @isn_b:	as offered
+ * @isn_c, @isn_b, @rtt_us, @window:	as offered; @window of the SYN, never scaled
  * @id, @answer:	of the offer: for answers; zero in a copy of what the kernel knows
  * @next:	what the client sends next: FIN and RST elsewhere are not its own
  * @fin:	who has said FIN: bits 0 (client) and 1 (web server)
@@ -62,7 +62,8 @@ struct splice_flow {
 	struct splice numbers;
 	struct endpoint client, vip, server;
 	uint16_t server_side_port;
-	uint32_t isn_c, isn_b, ts_b;
+	uint16_t window;
+	uint32_t isn_c, isn_b, ts_b, rtt_us;
 	uint32_t next;
 	uint8_t options, wscale_client, wscale_balancer;
 	uint8_t fin, index;

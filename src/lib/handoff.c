@@ -132,6 +132,7 @@ void handoff_record_encode(const struct handoff_record *r, const struct handoff_
 	buf[48] = r->answer.addr.family;
 	put_be16(buf + 50, r->answer.port);
 	memcpy(buf + 52, r->answer.addr.bytes, 16);
+	put_be32(buf + 68, r->rtt_us);
 	sign(buf + RECORD_BODY, &keys->key[0], buf, RECORD_BODY, carrier);
 }
 
@@ -167,6 +168,7 @@ enum handoff_fault handoff_record_decode(struct handoff_record *r,
 	r->index = buf[47];
 	r->answer.addr = addr_from_bytes(buf[48], buf + 52);
 	r->answer.port = get_be16(buf + 50);
+	r->rtt_us = get_be32(buf + 68);
 	return HANDOFF_OK;
 }
 

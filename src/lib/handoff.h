@@ -45,7 +45,7 @@
  * +---------------+---------------+-------------------------------+
  * |            answer address, 16 bytes                           | 52
  * +---------------------------------------------------------------+
- * |            zero                                               | 68
+ * |  the client's round trip time, in microseconds; 0: not known  | 68
  * +---------------------------------------------------------------+
  * |            MAC, 16 bytes                                      | 72
  * +---------------------------------------------------------------+
@@ -138,6 +138,7 @@ struct handoff_record {
 	uint16_t mss; /* the MSS that the balancer's SYN-ACK told the client */
 	uint32_t isn_b;
 	uint32_t ts_b;
+	uint32_t rtt_us; /* between the balancer's SYN-ACK and the client's ACK; 0: not known */
 	uint64_t id;
 	struct endpoint vip;
 	struct endpoint answer;

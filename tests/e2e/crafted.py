@@ -348,13 +348,14 @@ class Record:
     length: int = RECORD.size + MAC_LEN
     family: int = 4
     key_id: int = None
+    rtt_us: int = 0
 
     def encode(self, key, packet):
         """Its bytes, signed for the packet that carries it."""
         body = RECORD.pack(
             self.magic, self.version, self.type, self.key_id or key.id, self.length, self.id,
             self.family, self.options, self.vip[1], wide(self.vip[0]), self.isn_b, self.ts_b,
-            self.mss, self.wscale, self.index, 4, 0, self.answer[1], wide(self.answer[0]), 0)
+            self.mss, self.wscale, self.index, 4, 0, self.answer[1], wide(self.answer[0]), self.rtt_us)
         return body + key.mac(body + carrier_of(packet))
 
     @classmethod
@@ -365,11 +366,11 @@ class Record:
         body = data[:RECORD.size]
         assert data[RECORD.size:] == key.mac(body + carrier_of(packet))
         (magic, version, kind, key_id, length, number, family, options, port, vip, isn_b, ts_b,
-         mss, wscale, index, answer_family, zero, answer_port, answer, end) = RECORD.unpack(body)
+         mss, wscale, index, answer_family, zero, answer_port, answer, rtt_us) = RECORD.unpack(body)
         assert (magic, version, key_id, length) == (MAGIC, VERSION, key.id, len(data))
-        assert (zero, end) == (0, 0)
+        assert zero == 0
         return cls(number, isn_b, ts_b, (narrow(answer_family, answer), answer_port), kind,
-                   (narrow(family, vip), port), options, mss, wscale, index)
+                   (narrow(family, vip), port), options, mss, wscale, index, rtt_us=rtt_us)
 
 
 @dataclasses.dataclass

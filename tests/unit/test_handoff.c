@@ -56,6 +56,7 @@ static const struct handoff_record record = {
 	.mss = 1460,
 	.isn_b = 0x89abcdef,
 	.ts_b = 0x01234567,
+	.rtt_us = 120001,
 	.id = UINT64_C(0xf0e1d2c3b4a59687),
 	.vip = { .addr = { .family = 4, .bytes = { 192, 168, 33, 10 } }, .port = 80 },
 	.answer = { .addr = { .family = 6, .bytes = { 0x20, 1, 0xd, 0xb8, [15] = 9 } },
@@ -67,13 +68,13 @@ static const uint8_t record_bytes[RECORD_BODY] = {
 	0x01, 0x02, 0x00, 0x58,				/* key id, 88 bytes */
 	0xf0, 0xe1, 0xd2, 0xc3, 0xb4, 0xa5, 0x96, 0x87, /* handoff id */
 	4,    0x05, 0x00, 0x50,				/* VIP: IPv4, options, port 80 */
-	192,  168,  33,	  10,	0,    0,    0,	  0,	0,    0,
-	0,    0,    0,	  0,	0,    0,    0x89, 0xab, 0xcd, 0xef, /* isn_b */
-	0x01, 0x23, 0x45, 0x67,					    /* ts_b */
-	0x05, 0xb4, 7,	  33,					    /* MSS 1460, scale, index */
-	6,    0,    0x19, 0x21,					    /* answer: IPv6, port 6433 */
-	0x20, 0x01, 0x0d, 0xb8, 0,    0,    0,	  0,	0,    0,
-	0,    0,    0,	  0,	0,    9,    0,	  0,	0,    0, /* zero */
+	192,  168,  33,	  10,	0,    0,    0,	  0,	0,    0, 0,
+	0,    0,    0,	  0,	0,    0x89, 0xab, 0xcd, 0xef, /* isn_b */
+	0x01, 0x23, 0x45, 0x67,				      /* ts_b */
+	0x05, 0xb4, 7,	  33,				      /* MSS 1460, scale, index */
+	6,    0,    0x19, 0x21,				      /* answer: IPv6, port 6433 */
+	0x20, 0x01, 0x0d, 0xb8, 0,    0,    0,	  0,	0,    0, 0,
+	0,    0,    0,	  0,	9,    0,    1,	  0xd4, 0xc1, /* round trip time: 120,001 us */
 };
 
 static const struct handoff_answer answer = {
@@ -157,6 +158,7 @@ static void check_record_is(const struct handoff_record *r, const struct handoff
 	assert_int_equal(r->mss, is->mss);
 	assert_int_equal(r->isn_b, is->isn_b);
 	assert_int_equal(r->ts_b, is->ts_b);
+	assert_int_equal(r->rtt_us, is->rtt_us);
 	assert_true(r->id == is->id);
 	assert_true(addr_equal(&r->vip.addr, &is->vip.addr));
 	assert_int_equal(r->vip.port, is->vip.port);
