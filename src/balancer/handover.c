@@ -490,11 +490,15 @@ static void order_by_arrival(const struct hold *hold, uint8_t order[HOLD_PACKETS
  * The held packets go to the bridge, in the order in which they came. In that of their data the web
  * server would drop one that was overtaken by an earlier one's repetition: its timestamp is older, and
  * nothing says any more that it came first (RFC 7323, 5.3).
+ *
+ * The first one completes the web server's handshake, and without timestamps if the client is far:
+ * see HANDOFF_FAR_US.
  */
 static void release_held(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
 	struct handover *h = &w->handovers.handovers[slot];
 	uint32_t flow = steer_find(&w->steer, tuple_of(w, slot));
+	bool far = h->handshake.rtt_us >= HANDOFF_FAR_US;
 	uint8_t order[HOLD_PACKETS];
 
 	order_by_arrival(&h->hold, order);
@@ -508,14 +512,17 @@ static void release_held(struct balancer_worker *w, uint32_t slot, uint64_t now_
 			queue_drop(w->worker.queue, held->queue, held->id);
 			continue;
 		}
+		if (far)
+			rewrite_hide_timestamps(&p);
 		mark = steer_packet(&w->steer, flow, &p, now_ms);
-		if (mark && held->intact) {
+		if (mark && held->intact && !far) {
 			queue_accept_marked(w->worker.queue, held->queue, held->id, mark);
 			continue;
 		}
 		queue_accept_changed(w->worker.queue, held->queue, held->id, p.data, p.len,
 				     mark ? mark : MARK_CLEAR);
 		queue_flush(w->worker.queue); /* before scratch is used again */
+		far = false;
 	}
 }
 

@@ -7,13 +7,13 @@
 #include <string.h>
 
 #include "lib/addr.h"
+#include "lib/handoff.h"
 #include "os/conntrack.h"
 #include "os/log.h"
 #include "splice_kernel.h"
 #include "sweep.h"
 
 #define CONGESTION_CONTROL "/proc/sys/net/ipv4/tcp_congestion_control"
-#define FAR_US_BBR	   1000
 #define FAR_US		   150000 /* tcp_rto_min is 200 ms */
 
 /* Otherwise any packet would make an entry, in the way of ours, and of those that have none. */
@@ -131,7 +131,7 @@ uint32_t kernel_far_us(void)
 			name[0] = '\0';
 		fclose(file);
 	}
-	return strncmp(name, "bbr", strlen("bbr")) ? FAR_US : FAR_US_BBR;
+	return strncmp(name, "bbr", strlen("bbr")) ? FAR_US : HANDOFF_FAR_US;
 }
 
 bool kernel_check(const struct bridge_settings *settings)

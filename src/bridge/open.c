@@ -207,26 +207,20 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
 }
 
 /*
- * Complete the web server's handshake so that it takes nothing for the client's round trip time: see
- * the theory of operation. Once more the SYN, which makes its kernel repeat the SYN-ACK, and then no
- * longer believe the time until its ACK; and an ACK without timestamps, which would tell it as well
- * (tcp_synack_rtt_meas(), tcp_ack_update_rtt()).
+ * Once more the SYN: it makes the web server's kernel repeat its SYN-ACK, and then no longer believe the
+ * time until the ACK (tcp_synack_rtt_meas()). It would take that from the ACK's timestamps instead, which
+ * has none for that reason: HANDOFF_FAR_US.
  */
-static void complete_unmeasured(struct bridge_worker *w, const struct splice_flow *f,
-				const struct packet *syn_ack)
+static void spoil_measurement(struct bridge_worker *w, const struct splice_flow *f,
+			      const struct packet *syn_ack)
 {
-	struct packet_spec spec = {
+	const struct packet_spec spec = {
 		.tuple = tuple_reverse(&syn_ack->tuple),
 		.seq = f->isn_c,
 		.window = f->window,
 		.flags = TCP_SYN,
 	};
 
-	inject_build(&w->inject, &spec);
-	spec.seq = f->isn_c + 1;
-	spec.ack = syn_ack->seq + 1;
-	spec.window = (uint16_t)(f->window >> f->wscale_client);
-	spec.flags = TCP_ACK;
 	inject_build(&w->inject, &spec);
 	counters_add(&w->counters, COUNTER_UNMEASURED, 1);
 }
@@ -256,7 +250,7 @@ void open_server_packet(struct bridge_worker *w, uint32_t slot, const struct pac
 		reset_server(w, f, p->ack);
 	} else if (splice_established(&w->splices, slot, p, now_ms)) {
 		if (f->rtt_us >= w->bridge->far_us)
-			complete_unmeasured(w, f, p);
+			spoil_measurement(w, f, p);
 		answer_accepted(w, f);
 	} else {
 		reset_server(w, f, p->ack);

@@ -80,6 +80,10 @@
 #define HANDOFF_RECORD_LEN 88
 #define HANDOFF_ANSWER_LEN 36
 
+/* From this round trip time on, the first packet of a client that is handed over has no timestamps:
+ * from them its web server would take a round trip time that is not the client's. */
+#define HANDOFF_FAR_US 1000
+
 enum handoff_type {
 	HANDOFF_OPEN = 1,
 	HANDOFF_ABORT = 2,

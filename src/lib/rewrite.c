@@ -2,6 +2,8 @@
 /* Translating the packets of a spliced connection, and steering them to their bridge. */
 #include "rewrite.h"
 
+#include <string.h>
+
 #include "tcp_options.h"
 
 uint16_t splice_rescale(uint16_t window, unsigned int from, unsigned int to)
@@ -80,6 +82,21 @@ void rewrite_to_bridge(struct packet *p, const struct addr *bridge, uint8_t inde
 	packet_set_dst(p, bridge, p->tuple.dport);
 	packet_set_dscp(p, index);
 	packet_checksum_adjust(p, before);
+}
+
+void rewrite_hide_timestamps(struct packet *p)
+{
+	size_t len;
+	uint8_t *options = packet_options(p, &len);
+	struct tcp_options o;
+
+	for (;;) {
+		(void)tcp_options_parse(&o, options, len);
+		if (!o.timestamps)
+			break;
+		memset(options + o.ts_at - 2, 1, 10); /* NOP, over kind, length and both values */
+	}
+	packet_checksum_fill(p);
 }
 
 void rewrite_strip_data(struct packet *p)

@@ -73,6 +73,12 @@ void rewrite_to_client(struct packet *p, const struct splice *s, const struct en
 void rewrite_to_bridge(struct packet *p, const struct addr *bridge, uint8_t index);
 
 /**
+ * rewrite_hide_timestamps() - put NOPs in the place of the option; see HANDOFF_FAR_US
+ * The checksum is new, so the old one must have been right.
+ */
+void rewrite_hide_timestamps(struct packet *p);
+
+/**
  * rewrite_strip_data() - cut data and FIN off, for a packet whose acknowledgement alone is wanted
  * Used for a request that has to complete the handshake in the kernel first. The checksum is new,
  * so the old one must have been right.

@@ -208,6 +208,11 @@ class Connection:
             destination=self.server.address, source_port=self.server_side_port,
             destination_port=self.server.port)
 
+    def repeats_syn(self, segment):
+        """Is it the bare SYN by which the bridge keeps the web server from measuring the handshake?"""
+        return self.isn_n is not None and segment.seq == self.isn_c and \
+            not segment.options and not segment.payload
+
     def excused(self, segment, from_server):
         """The name of a packet inside that has no counterpart by its nature, or None."""
         if from_server:

@@ -452,6 +452,17 @@ def test_handshakes_repeated(check):
     assert check(talk).wrong == {"counterpart": 1}
 
 
+def test_a_syn_of_the_bridge(check):
+    """Without options, behind the SYN-ACK: not before it, and not that of another connection."""
+    talk = Talk().handshake()
+    talk.inside.append(packet(CLIENT, SERVER, seq=talk.isn_c, flags=SYN))
+    talk.syn_ack()
+    result = check(talk.exchange())
+    assert (result.status, result.counts["excused inside", "SYN of the bridge's own"]) == (0, 1)
+    talk.inside.insert(0, talk.inside.pop(2))
+    assert check(talk).status == 1
+
+
 def test_a_syn_ack_that_is_not_swallowed(check):
     talk = Talk().handshake().exchange()
     talk.outside.append(packet(VIP, CLIENT, flags=SYN | ACK))

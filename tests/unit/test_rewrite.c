@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "lib/rewrite.h"
+#include "lib/tcp_options.h"
 #include "wire.h"
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
@@ -724,16 +725,66 @@ static void test_strip_data(void **state)
 	}
 }
 
+/* NOPs take the place of every such option, wherever it stands, and of nothing else. */
+static void test_hide_timestamps(void **state)
+{
+	static const uint8_t options[] = { 1,  8, 10, 0, 0, 0, 7,    0,	   0, 0, 9, 5,
+					   10, 0, 0,  0, 1, 0, 0x10, 0x23, 1, 1, 1, 8,
+					   10, 1, 1,  1, 1, 2, 2,    2,	   2, 0, 0, 0 };
+	static const uint8_t hidden[] = { 1,  1, 1, 1, 1, 1, 1,	   1,	 1, 1, 1, 5,
+					  10, 0, 0, 0, 1, 0, 0x10, 0x23, 1, 1, 1, 1,
+					  1,  1, 1, 1, 1, 1, 1,	   1,	 1, 0, 0, 0 };
+	struct wire_fields f;
+
+	(void)state;
+	base(&f);
+	set_options(&f, options, sizeof(options));
+	for (int i = 0; i < 20000; i++) {
+		struct wire w, expected;
+		struct tcp_options o;
+		struct packet p;
+		uint8_t *at;
+		size_t len;
+
+		wire_make(&w, &f);
+		expected = w;
+		assert_int_equal(packet_parse(&p, w.bytes, w.len), PACKET_OK);
+		rewrite_hide_timestamps(&p);
+		at = packet_options(&p, &len);
+		tcp_options_parse(&o, at, len);
+		assert_false(o.timestamps);
+		assert_true(packet_tcp_checksum_ok(&p));
+		if (i == 0) {
+			set_options(&f, hidden, sizeof(hidden));
+			wire_make(&expected, &f);
+			assert_memory_equal(w.bytes, expected.bytes, expected.len);
+		}
+		assert_int_equal(p.len, expected.len);
+		assert_memory_equal(w.bytes + p.payload, expected.bytes + p.payload,
+				    p.len - p.payload);
+		wire_random_fields(&f, rand() % 2 ? 4 : 6);
+		random_options(&f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),	      cmocka_unit_test(test_flags),
-		cmocka_unit_test(test_resets),	      cmocka_unit_test(test_wrap_around),
-		cmocka_unit_test(test_sack),	      cmocka_unit_test(test_odd_options),
-		cmocka_unit_test(test_no_timestamps), cmocka_unit_test(test_options_to_client),
-		cmocka_unit_test(test_rescale),	      cmocka_unit_test(test_windows),
-		cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_echo),
-		cmocka_unit_test(test_to_bridge),     cmocka_unit_test(test_strip_data),
+		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_resets),
+		cmocka_unit_test(test_wrap_around),
+		cmocka_unit_test(test_sack),
+		cmocka_unit_test(test_odd_options),
+		cmocka_unit_test(test_no_timestamps),
+		cmocka_unit_test(test_options_to_client),
+		cmocka_unit_test(test_rescale),
+		cmocka_unit_test(test_windows),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_echo),
+		cmocka_unit_test(test_to_bridge),
+		cmocka_unit_test(test_strip_data),
+		cmocka_unit_test(test_hide_timestamps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
