@@ -20,10 +20,11 @@
 #define BACKLOG	      65535
 #define OVER_MS	      10 /* for packets that are on their way to the socket already */
 #define CLOSE_SOON_MS 50 /* for the kernel to receive the FIN that we have just let pass */
+#define FRESH_MS      10 /* for the request, which mostly is why a socket is accepted */
 #define TIMESTAMP_LEN 12 /* of the option with its padding, which Linux takes off the MSS */
 #define EVICT_TRIES   8	 /* sockets that are looked at to find one that can go */
 
-enum { WAITING, LEAVING, OVER, CLASSES };
+enum { WAITING, LEAVING, FRESH, OVER, CLASSES };
 
 struct accepted {
 	int fd;
@@ -35,6 +36,7 @@ int listener_init(struct listener *l, uint32_t services, uint32_t capacity, uint
 	const uint64_t lifetime_ms[CLASSES] = {
 		[WAITING] = wait_ms,
 		[LEAVING] = CLOSE_SOON_MS,
+		[FRESH] = FRESH_MS,
 		[OVER] = OVER_MS,
 	};
 
@@ -174,6 +176,8 @@ static bool evict(struct listener *l, const struct listener_judge *judge, uint64
 		if (slot == SLOT_NONE)
 			slot = expiry_oldest(&l->expiry, WAITING);
 		if (slot == SLOT_NONE)
+			slot = expiry_oldest(&l->expiry, FRESH);
+		if (slot == SLOT_NONE)
 			return false;
 		if (judge->use(judge->context, &l->index.keys[slot]) == LISTENER_BUSY) {
 			expiry_set(&l->expiry, slot, WAITING, now_ms);
@@ -208,8 +212,8 @@ static void keep(struct listener *l, const struct listener_judge *judge, const s
 	slot = slots_take(&l->slots);
 	l->accepted[slot].fd = fd;
 	index_insert(&l->index, slot, tuple);
-	/* It may have left before we came to accept it. */
-	expiry_set(&l->expiry, slot, still_there(fd) ? WAITING : LEAVING, now_ms);
+	/* It may have left before we came to accept it: seen when no request has come soon. */
+	expiry_set(&l->expiry, slot, FRESH, now_ms);
 }
 
 /* No descriptor is left for what waits to be accepted; false if none could be freed. */
@@ -382,10 +386,10 @@ void listener_expire(struct listener *l, const struct listener_judge *judge, uin
 
 	while ((slot = expiry_next(&l->expiry, OVER, now_ms)) != SLOT_NONE)
 		close_over(l, slot);
-	for (unsigned int class = WAITING; class <= LEAVING; class ++) {
+	for (unsigned int class = WAITING; class <= FRESH; class ++) {
 		while ((slot = expiry_next(&l->expiry, class, now_ms)) != SLOT_NONE) {
 			if (judge->use(judge->context, &l->index.keys[slot]) == LISTENER_BUSY ||
-			    (class == LEAVING && still_there(l->accepted[slot].fd))) {
+			    (class != WAITING && still_there(l->accepted[slot].fd))) {
 				expiry_set(&l->expiry, slot, WAITING, now_ms);
 				continue;
 			}

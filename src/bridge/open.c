@@ -129,7 +129,8 @@ static void open_new(struct bridge_worker *w, const struct handoff_record *r, st
 	const struct endpoint client = { .addr = p->tuple.src, .port = p->tuple.sport };
 	const struct endpoint server = { .addr = service->server,
 					 .port = (uint16_t)service->server_port };
-	uint32_t slot = splice_open(&w->splices, &client, &r->vip, &server, now_ms);
+	uint32_t slot =
+		splice_open(&w->splices, &client, &r->vip, &server, service->server_shared, now_ms);
 
 	counters_add(&w->counters, COUNTER_OPENS, 1);
 	if (slot == SLOT_NONE) {
@@ -190,6 +191,7 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
 		return;
 	}
 
+	/* An older one of the same client would take what the web server answers: it has to be known. */
 	slot = splice_find_client(&w->splices, &p->tuple, now_ms);
 	if (r.type == HANDOFF_ABORT) {
 		abort_offer(w, &r, slot, qp, now_ms);

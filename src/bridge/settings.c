@@ -205,9 +205,22 @@ static void check_differs(struct settings_check *c, size_t i, const char *field,
 			  addr_format(addr, text));
 }
 
+/* Two virtual addresses of one web server: it knows the same client and port from both. */
+static void find_shared(struct bridge_settings *settings, size_t i)
+{
+	struct service_settings *a = &settings->services[i];
+
+	for (size_t j = 0; j < i; j++) {
+		struct service_settings *b = &settings->services[j];
+
+		if (a->server_port == b->server_port && addr_equal(&a->server, &b->server))
+			a->server_shared = b->server_shared = true;
+	}
+}
+
 static void check(struct settings_check *c, void *all)
 {
-	const struct bridge_settings *settings = all;
+	struct bridge_settings *settings = all;
 	char vip[PATH_LEN];
 
 	for (size_t i = 0; i < settings->service_count; i++) {
@@ -219,6 +232,7 @@ static void check(struct settings_check *c, void *all)
 		check_differs(c, i, "vip", &service->vip, "address", &settings->address);
 		check_differs(c, i, "server", &service->server, "address", &settings->address);
 		check_differs(c, i, "server", &service->server, vip, &service->vip);
+		find_shared(settings, i);
 	}
 }
 

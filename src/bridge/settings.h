@@ -3,6 +3,7 @@
 #ifndef L3DSR_BRIDGE_SETTINGS_H
 #define L3DSR_BRIDGE_SETTINGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ struct service_settings {
 	int port;		     /* of the VIP; default 80; (vip, port) unique */
 	struct addr server;	     /* the web server; IPv4, not the VIP, not the bridge address */
 	int server_port;	     /* default 80 */
+	bool server_shared;	     /* with another service, resolved by the check */
 };
 
 /** enum data_plane - who translates the packets of spliced connections, where it can */

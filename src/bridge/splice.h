@@ -102,10 +102,12 @@ uint32_t splice_find_server(struct splice_table *t, const struct tuple *tuple, u
 
 /**
  * splice_open() - a new connection of @client to @vip, to be opened to @server
+ * @shared: @server is that of other VIPs too, whose connections may have the client's port
  * It is OPENING; the caller fills in the rest. SLOT_NONE if there is no room, or no free port.
  */
 uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
-		     const struct endpoint *vip, const struct endpoint *server, uint64_t now_ms);
+		     const struct endpoint *vip, const struct endpoint *server, bool shared,
+		     uint64_t now_ms);
 /** splice_remove() - forget it; so does the kernel */
 void splice_remove(struct splice_table *t, uint32_t slot);
 

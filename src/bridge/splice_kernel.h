@@ -24,6 +24,7 @@
 
 #define SPLICE_KERNEL_MARK 0x6c330000 /* and the index in the low bits; nft/bridge.nft knows it */
 #define SPLICE_KERNEL_MASK 0xffff0000
+#define SPLICE_KERNEL_OVER 0x00000400 /* both sides have said FIN; the ruleset sets it */
 
 struct splice_flow;
 

@@ -122,7 +122,8 @@ uint32_t splice_find_server(struct splice_table *t, const struct tuple *tuple, u
  * The client's own port, or another one whose packets come back to this worker. False if there is none
  * among so many tries that it must be an attack.
  */
-static bool choose_port(struct splice_table *t, struct tuple *from_server, uint64_t now_ms)
+static bool choose_port(struct splice_table *t, struct tuple *from_server, bool shared,
+			uint64_t now_ms)
 {
 	const uint16_t own = from_server->dport;
 
@@ -133,7 +134,8 @@ static bool choose_port(struct splice_table *t, struct tuple *from_server, uint6
 				t->worker;
 
 			if ((ours || from_server->dport == own) &&
-			    splice_find_server(t, from_server, now_ms) == SLOT_NONE)
+			    index_find(&t->from_server, from_server) == SLOT_NONE &&
+			    (!shared || recall(t, from_server, now_ms) == SLOT_NONE))
 				return true;
 		}
 		/* An odd step, so that all ports would come in turn. */
@@ -143,7 +145,8 @@ static bool choose_port(struct splice_table *t, struct tuple *from_server, uint6
 }
 
 uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
-		     const struct endpoint *vip, const struct endpoint *server, uint64_t now_ms)
+		     const struct endpoint *vip, const struct endpoint *server, bool shared,
+		     uint64_t now_ms)
 {
 	const struct tuple from_client = {
 		.src = client->addr, .sport = client->port, .dst = vip->addr, .dport = vip->port
@@ -154,7 +157,7 @@ uint32_t splice_open(struct splice_table *t, const struct endpoint *client,
 				     .dport = client->port };
 	uint32_t slot;
 
-	if (!choose_port(t, &from_server, now_ms))
+	if (!choose_port(t, &from_server, shared, now_ms))
 		return SLOT_NONE;
 	slot = take(t, &from_client, &from_server, SPLICE_OPENING, now_ms);
 	if (slot == SLOT_NONE)

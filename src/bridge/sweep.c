@@ -76,7 +76,7 @@ static void look(void *context, const struct conntrack_entry *e)
 	uint32_t idle_s = sweep_idle_s(&s->timeouts, e->state, e->timeout_s);
 
 	if (s->spare || idle_s < (closing ? s->closing_s : s->idle_s)) {
-		s->seen++;
+		s->seen += !closing;
 	} else if (conntrack_delete(&s->remove, e) == 0) {
 		counters_add(&s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
 			     1);
@@ -92,6 +92,13 @@ static void read_again(struct sweep *s, uint64_t now_ms)
 		s->spare_until_ms = now_ms + (uint64_t)s->idle_s * 1000;
 }
 
+/* Does the kernel end in time what both sides have closed? Then such entries need not be read. */
+static bool kernel_ends(const struct sweep *s)
+{
+	return s->timeouts.state[CONNTRACK_LAST_ACK] <= s->closing_s &&
+	       s->timeouts.state[CONNTRACK_TIME_WAIT] <= s->closing_s;
+}
+
 static void begin(struct sweep *s, uint64_t now_ms)
 {
 	uint32_t shortest_s = s->idle_s < s->closing_s ? s->idle_s : s->closing_s;
@@ -101,7 +108,9 @@ static void begin(struct sweep *s, uint64_t now_ms)
 	s->seen = 0;
 	read_again(s, now_ms);
 	s->spare = now_ms < s->spare_until_ms;
-	s->running = conntrack_dump(&s->dump, SPLICE_KERNEL_MARK, SPLICE_KERNEL_MASK) == 0;
+	s->running =
+		conntrack_dump(&s->dump, SPLICE_KERNEL_MARK,
+			       SPLICE_KERNEL_MASK | (kernel_ends(s) ? SPLICE_KERNEL_OVER : 0)) == 0;
 }
 
 /* One more portion; 0 or -errno. */

@@ -19,6 +19,10 @@
  * for established connections. The first of these sweeps, at start, tells what an earlier process
  * has left.
  *
+ * With many short connections most entries are those that are over. Where the kernel's own timeouts for
+ * them are no longer than timeouts.closing_s they are left to it, and not even read: the ruleset marks
+ * what both sides have closed (SPLICE_KERNEL_OVER), and the kernel leaves out what has that mark.
+ *
  * How long an entry was idle follows from the timeout that its last packet has set, and what is left
  * of it. The kernel has several to choose from: the one of the state, and shorter ones after
  * retransmissions, while data is not acknowledged, and after a reset, also one that it does not
@@ -41,7 +45,7 @@ struct sweep_timeouts {
 /**
  * struct sweep - owned by the main thread
  * @spare:	none is removed: the timeouts have changed
- * @flows:	entries at the end of the last sweep
+ * @flows:	connections that were not closing, at the end of the last sweep
  * @counters:	splices_idle and splices_ended
  */
 struct sweep {

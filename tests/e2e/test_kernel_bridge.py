@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The bridge's data plane in the kernel: what it takes off the daemon, survives, and refuses."""
 
+import dataclasses
 import os
 import pathlib
+import random
 import re
 import socket
 import struct
@@ -249,6 +251,56 @@ def test_an_entry_that_is_in_the_way(kernel_lab):
         assert offer.told().type == ACCEPTED
         line, = entries(kernel_lab, "backend1")
         assert f"sport={port}" in line
+
+
+def test_an_older_connection_that_only_the_kernel_knows(kernel_lab):
+    """It must not take what the web server says to the new SYN."""
+    with Offer(kernel_lab) as offer:
+        offer.send()
+        assert offer.told().type == ACCEPTED
+        ack = offer.packet("A", offer.isn_c + 1, offer.record.isn_b + 1, options=[
+            ("NOP", None), ("NOP", None), ("Timestamp", (offer.tsval + 5, offer.record.ts_b))])
+        crafted.send_ip(kernel_lab, "balancer", ack)
+        wait_until(lambda: crafted.server_connections(kernel_lab, "backend1", offer.client[1])
+                   == ["ESTAB"])
+        # The daemon's copy, and with it all that it knows.
+        wait_until(lambda: kernel_lab.counters("bridge1")["flows_now"] == 0)
+
+        offer.isn_c = (offer.isn_c + 0x10000000) & 0xffffffff
+        offer.tsval += 10000
+        offer.record = dataclasses.replace(offer.record, id=random.getrandbits(64))
+        before = kernel_lab.counters("bridge1")
+        offer.send()
+        crafted.counted(kernel_lab, "bridge1", before, opens_replaced=1, server_reset_old=1)
+        offer.send()
+        assert offer.told().type == ACCEPTED
+        line, = entries(kernel_lab, "backend1")
+        assert f"sport={offer.client[1]}" in line
+
+
+def test_an_entry_says_who_has_closed(kernel_lab):
+    """And what both have closed is the kernel's to end: no sweep of the daemon reads it."""
+    def marks(state):
+        wait_until(lambda: any(f" {state} " in line for name in BRIDGE_OF
+                               for line in entries(kernel_lab, name)), what=state)
+        return {int(re.search(r"mark=(\d+)", line)[1]) & 0xff00 for name in BRIDGE_OF
+                for line in entries(kernel_lab, name)}
+
+    sock = crafted.connect(kernel_lab)
+    assert crafted.ask(sock, "/page/1").status == 200
+    backend, name = busy(kernel_lab)
+    assert marks("ESTABLISHED") == {0}
+    # The web server's FIN is an answer to the client's; lost, it says nothing.
+    lost = "chain c { type filter hook input priority 0; ip saddr 192.168.33.1 tcp flags fin drop;}"
+    with crafted.nft(kernel_lab, backend, lost):
+        sock.shutdown(socket.SHUT_WR)
+        assert marks("FIN_WAIT") == {0x100}
+    assert sock.recv(1) == b""
+    sock.close()
+    assert marks("TIME_WAIT") == {0x700}
+    # Five seconds, as lab/up has set it; closing_s of the bridge is no shorter.
+    wait_until(lambda: not entries(kernel_lab, backend), timeout=15, what="the kernel's timeout")
+    assert "splices_ended" not in kernel_lab.counters(name)
 
 
 @pytest.mark.parametrize("name, value, said", [
