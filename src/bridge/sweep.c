@@ -101,16 +101,19 @@ static bool kernel_ends(const struct sweep *s)
 
 static void begin(struct sweep *s, uint64_t now_ms)
 {
-	uint32_t shortest_s = s->idle_s < s->closing_s ? s->idle_s : s->closing_s;
-	uint64_t interval_ms = (uint64_t)shortest_s * 500;
+	uint32_t shortest_s = s->idle_s, mask = SPLICE_KERNEL_MASK;
+	uint64_t interval_ms;
 
+	read_again(s, now_ms);
+	if (kernel_ends(s))
+		mask |= SPLICE_KERNEL_OVER;
+	else if (s->closing_s < shortest_s)
+		shortest_s = s->closing_s;
+	interval_ms = (uint64_t)shortest_s * 500;
 	s->next_ms = now_ms + (interval_ms < INTERVAL_MS ? interval_ms : INTERVAL_MS);
 	s->seen = 0;
-	read_again(s, now_ms);
 	s->spare = now_ms < s->spare_until_ms;
-	s->running =
-		conntrack_dump(&s->dump, SPLICE_KERNEL_MARK,
-			       SPLICE_KERNEL_MASK | (kernel_ends(s) ? SPLICE_KERNEL_OVER : 0)) == 0;
+	s->running = conntrack_dump(&s->dump, SPLICE_KERNEL_MARK, mask) == 0;
 }
 
 /* One more portion; 0 or -errno. */
