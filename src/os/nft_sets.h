@@ -8,12 +8,10 @@
 #include <stdint.h>
 
 #include "lib/addr.h"
+#include "nft_map.h"
 
-struct mnl_socket;
-
-#define NFT_KEY_MAX   20 /* an IPv6 address and a port, padded to 32-bit words */
-#define NFT_DATA_MAX  16
-#define NFT_CHAIN_LEN 16
+#define NFT_KEY_MAX  20 /* an IPv6 address and a port, padded to 32-bit words */
+#define NFT_DATA_MAX 16
 
 struct nft_element {
 	uint8_t key[NFT_KEY_MAX], data[NFT_DATA_MAX];

@@ -209,10 +209,13 @@ def test_numbers_of_bridges(own_lab):
         sock.close()
 
 
-@pytest.mark.parametrize("old, new", [("port = 80;", "port = 81;"),
-                                      (f'address = "{VIP}";\n\t\tport',
-                                       'address = "192.168.33.11";\n\t\tport')],
-                         ids=["port", "address"])
+TAKEN_OUT = pytest.mark.parametrize("old, new", [
+    ("port = 80;", "port = 81;"),
+    (f'address = "{VIP}";\n\t\tport', 'address = "192.168.33.11";\n\t\tport'),
+], ids=["port", "address"])
+
+
+@TAKEN_OUT
 def test_a_service_is_taken_out(own_lab, old, new):
     """Its connections go on to their end; new ones find nobody."""
     own_lab.up()
@@ -244,6 +247,21 @@ def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab):
         sender.send(client.quote())
         crafted.counted(own_lab, "balancer", before["balancer"], quotes_steered=1)
         crafted.counted(own_lab, "bridge1", before["bridge1"], quotes_translated=1)
+        assert b" 200 " in client.ask()
+        assert client.path_mtu() == MTU
+
+
+@TAKEN_OUT
+def test_quote_of_a_connection_whose_service_was_taken_out(own_lab, old, new):
+    """It goes on to its end, so its path MTU has to be found as well."""
+    own_lab.up()
+    with idle_connection(own_lab) as client, raw.RawSender(own_lab, "balancer") as sender:
+        (own_lab.state / "balancer.conf").write_text(own_lab.config("balancer", old, new))
+        own_lab.daemon("stop", "balancer")
+        own_lab.daemon("start", "balancer")
+        sender.send(client.quote())
+        wait_until(lambda: own_lab.counters("bridge1").get("quotes_translated") == 1)
+        assert own_lab.counters("balancer")["quotes_steered"] == 1
         assert b" 200 " in client.ask()
         assert client.path_mtu() == MTU
 
