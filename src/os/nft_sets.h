@@ -38,12 +38,16 @@ struct nft_keep_rule {
 #define NFT_SETS_MAX  8
 #define NFT_RULES_MAX 2
 
-/** struct nft_table - a table of family inet, the sets we keep in it, and rules of our own */
+/**
+ * struct nft_table - a table of family inet, the sets we keep in it, and rules of our own
+ * @deleted:	times that somebody has deleted it, as far as nft_sets_event() has seen
+ */
 struct nft_table {
 	const char *name;
 	struct nft_set sets[NFT_SETS_MAX];
 	struct nft_keep_rule rules[NFT_RULES_MAX];
 	size_t set_count, rule_count;
+	uint64_t deleted;
 	struct mnl_socket *requests, *events;
 };
 

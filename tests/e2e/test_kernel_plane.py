@@ -135,6 +135,7 @@ def test_flows_that_are_lost(own_lab, loss):
         assert crafted.how_it_ends(sock) == ("reset", b"")
     if "table" in loss:
         wait_until(lambda: "was deleted" in own_lab.log("balancer"))
+        assert own_lab.counters("balancer")["table_deleted"] == 1
         reload(own_lab)
         assert own_lab.counters("balancer")["table_filled_again"] >= 1
     else:
