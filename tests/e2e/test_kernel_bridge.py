@@ -297,6 +297,25 @@ def test_a_ruleset_that_is_loaded_again(kernel_lab):
     assert crafted.fetch(kernel_lab, "/page/1").status == 200
 
 
+def test_what_was_not_translated_is_not_sent_back(kernel_lab):
+    """Somebody takes the chains of type nat away: what is for the VIP then would go in circles."""
+    with crafted.connect(kernel_lab) as sock, crafted.Capture(kernel_lab, "balancer") as capture:
+        assert crafted.ask(sock, "/page/1").status == 200
+        backend, _ = busy(kernel_lab)
+        kernel_lab.exec(backend, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        kernel_lab.exec(backend, "nft", "-f", "-", input="".join(
+            f"delete chain inet l3dsr_bridge nat_{hook}\n"
+            for hook in ("prerouting", "input", "output", "postrouting")))
+        sock.sendall(crafted.request("/page/2"))
+        wait_until(lambda: crafted.nft_packets(kernel_lab, backend, "untranslated",
+                                               "inet l3dsr_bridge"))
+        kernel_lab.exec(backend, BUILD / "lab/load-ruleset", TOP / "nft/bridge.nft")
+        assert crafted.response(sock).status == 200
+        # As the client has sent them, and forwarded once.
+        assert {packet.ttl for packet in capture.packets() if packet.src == crafted.CLIENT} == \
+            {64, 63}
+
+
 def test_what_window_tracking_calls_invalid(kernel_lab):
     """It is translated by the daemon, and left to the web server's kernel to judge."""
     with crafted.connect(kernel_lab) as sock:
