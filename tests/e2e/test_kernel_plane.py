@@ -144,6 +144,36 @@ def test_flows_that_are_lost(own_lab, loss):
     assert "flows_not_learned" not in own_lab.counters("balancer")
 
 
+@pytest.mark.parametrize("loss", ["map", "table", "conntrack"])
+def test_flows_that_are_lost_in_downloads(own_lab, tmp_path, loss):
+    """Clients that say nothing but bare ACKs are reset too: in full swing, and in zero windows."""
+    # The balancer itself knows new connections for no longer than that.
+    crafted.up(own_lab, tmp_path, balancer=crafted.replaced(
+        crafted.template("balancer"), "closing_s = 5;", "closing_s = 1;"))
+    with crafted.connect(own_lab) as still, own_lab.popen(
+            "client", "curl", "-s", "-m", 20, "--limit-rate", "20M", "-o", "/dev/null",
+            f"http://{VIP}/files/500M.bin") as swing:
+        still.sendall(crafted.request("/files/500M.bin"))
+        wait_until(lambda: len(elements(own_lab, "flows4")) == 2, what="two connections")
+        wait_until(lambda: all(own_lab.counters(name)["flows_now"] == 0
+                               for name in ("balancer", *BRIDGE_OF.values())), 15)
+        assert swing.poll() is None
+        if loss == "map":
+            own_lab.exec("balancer", "nft", "flush", "map", *TABLE.split(), "flows4")
+        elif loss == "table":
+            own_lab.exec("balancer", "nft", "delete", "table", *TABLE.split())
+            reload(own_lab)
+        else:
+            for backend in BRIDGE_OF:
+                own_lab.exec(backend, "conntrack", "-F")
+        begin = time.monotonic()
+        assert crafted.how_it_ends(still)[0] == "reset"
+        # Failure in receiving network data: curl(1).
+        assert swing.wait(timeout=3) == 56
+        assert time.monotonic() - begin < 3
+    assert crafted.fetch(own_lab, "/page/1").status == 200
+
+
 def test_full_map(own_lab, tmp_path):
     """What the kernel does not learn is steered by the daemon, and counted; it recovers."""
     own_lab.up()
