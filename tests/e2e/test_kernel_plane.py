@@ -10,7 +10,7 @@ import pytest
 
 import crafted
 import raw
-from conftest import FILES, SERVERS, TOP, VIP, sha256_of, wait_until
+from conftest import DAEMONS, FILES, SERVERS, TOP, VIP, sha256_of, wait_until
 from support import BRIDGE_OF, increase, sha256_of_file
 from test_faults import upload_name
 from test_path_mtu import MTU, idle_connection
@@ -172,6 +172,36 @@ def test_flows_that_are_lost_in_downloads(own_lab, tmp_path, loss):
         assert swing.wait(timeout=3) == 56
         assert time.monotonic() - begin < 3
     assert crafted.fetch(own_lab, "/page/1").status == 200
+
+
+def timeouts(lab, name):
+    """Of the connections in a map: client's port -> seconds that it is kept without a packet."""
+    return {entry[0]["elem"]["val"]["concat"][1]: entry[0]["elem"]["timeout"]
+            for entry in elements(lab, name)}
+
+
+def test_times_are_those_of_the_configuration(own_lab, tmp_path):
+    """A silent connection lives as long as that and no longer, and so does a closed one."""
+    crafted.up(own_lab, tmp_path, **{name: crafted.replaced(crafted.replaced(
+        crafted.template(name), "idle_s = 60;", "idle_s = 3;"), "closing_s = 5;", "closing_s = 2;")
+                                     for name in DAEMONS})
+    with crafted.connect(own_lab) as silent, crafted.connect(own_lab) as closed:
+        port, closed_port = silent.getsockname()[1], closed.getsockname()[1]
+        assert crafted.ask(closed, "/page/1").status == 200
+        closed.close()
+        begin = time.monotonic()
+        assert crafted.ask(silent, "/page/1").status == 200
+        wait_until(lambda: timeouts(own_lab, "closing4"), 1)
+        assert timeouts(own_lab, "closing4") == {closed_port: 2}
+        wait_until(lambda: time.monotonic() > begin + 2.5)
+        assert timeouts(own_lab, "flows4") == {port: 3}
+        assert not elements(own_lab, "closing4")
+        begin = time.monotonic()
+        assert crafted.ask(silent, "/page/1").status == 200
+        wait_until(lambda: not elements(own_lab, "flows4"), 7, "the end of the silent one")
+        assert time.monotonic() - begin > 2.5
+        silent.sendall(crafted.request("/page/1"))
+        assert crafted.how_it_ends(silent) == ("reset", b"")
 
 
 def test_full_map(own_lab, tmp_path):
