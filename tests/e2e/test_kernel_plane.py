@@ -14,6 +14,7 @@ from conftest import DAEMONS, FILES, SERVERS, TOP, VIP, sha256_of, wait_until
 from support import BRIDGE_OF, increase, sha256_of_file
 from test_faults import upload_name
 from test_path_mtu import MTU, idle_connection
+from test_translation import scale
 
 pytestmark = pytest.mark.only("kernel")
 
@@ -297,6 +298,28 @@ def test_a_service_is_taken_out(own_lab, old, new):
         assert crafted.ask(sock, path).backend == "backend1"
         assert crafted.fetch(own_lab, path).backend == "backend1"
     wait_until(lambda: not elements(own_lab, "flows4"), what="the end of the connection")
+
+
+def test_window_scale_of_the_configuration(own_lab, tmp_path):
+    """Clients are told the web servers', so that the kernel can translate; or why they are not."""
+    text = crafted.template("balancer")
+    crafted.up(own_lab, tmp_path, balancer=f"window_scale = 2;\n{text}")
+    with scale(own_lab, "backend1", 2), scale(own_lab, "backend2", 2), \
+            crafted.Capture(own_lab, "client") as capture:
+        for number in range(10):
+            assert crafted.fetch(own_lab, f"/page/{number}").status == 200
+        syn_ack = capture.find(crafted.is_syn_ack)
+        assert crafted.tcp_option(syn_ack, "WScale") == 2
+        for name in BRIDGE_OF.values():
+            counters = own_lab.counters(name)
+            assert counters["kernel_spliced"] == counters["spliced"] > 0
+            assert "kernel_scale" not in counters
+    assert "window_scale" not in own_lab.log("balancer")
+    (own_lab.state / "balancer.conf").write_text(own_lab.config(
+        "balancer", "window_scale = 2;", "window_scale = 14;"))
+    own_lab.daemon("stop", "balancer")
+    own_lab.daemon("start", "balancer")
+    assert "warning: window_scale 14 is not what clients are told" in own_lab.log("balancer")
 
 
 def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab):
