@@ -2,8 +2,11 @@
 """The kernel data plane: who sees how many packets, and what happens when its state goes away."""
 
 import concurrent.futures
+import contextlib
 import json
+import os
 import re
+import socket
 import time
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 import crafted
 import raw
 from conftest import DAEMONS, FILES, SERVERS, TOP, VIP, sha256_of, wait_until
+from peers import Servers, answer_header, read_all, read_request
 from support import BRIDGE_OF, increase, sha256_of_file
 from test_faults import upload_name
 from test_path_mtu import MTU, idle_connection
@@ -205,16 +209,21 @@ def test_times_are_those_of_the_configuration(own_lab, tmp_path):
         assert crafted.how_it_ends(silent) == ("reset", b"")
 
 
+def make_small(lab, name, directory):
+    """Give a map room for four connections."""
+    text, count = re.subn(rf"(map {name} \{{\n.*\n\t\tsize) 1048576", r"\1 4",
+                          (TOP / "nft/balancer.nft").read_text())
+    assert count == 1
+    (directory / "balancer.nft").write_text(text)
+    lab.exec("balancer", "nft", "delete", "table", *TABLE.split())
+    load_ruleset(lab, directory / "balancer.nft")
+    wait_until(lambda: "was loaded, its sets are filled again" in lab.log("balancer"))
+
+
 def test_full_map(own_lab, tmp_path):
     """What the kernel does not learn is steered by the daemon, and counted; it recovers."""
     own_lab.up()
-    text = (TOP / "nft/balancer.nft").read_text()
-    small = tmp_path / "balancer.nft"
-    small.write_text(re.sub(r"(map flows4 \{\n.*\n\t\tsize) 1048576", r"\1 4", text))
-    assert "size 4\n" in small.read_text()
-    own_lab.exec("balancer", "nft", "delete", "table", *TABLE.split())
-    load_ruleset(own_lab, small)
-    wait_until(lambda: "was loaded, its sets are filled again" in own_lab.log("balancer"))
+    make_small(own_lab, "flows4", tmp_path)
     path = crafted.path_of(own_lab, "backend1")
     socks = [crafted.connect(own_lab, timeout=10, source=(crafted.CLIENT, 7000 + number))
              for number in range(10)]
@@ -242,6 +251,41 @@ def test_full_map(own_lab, tmp_path):
         # What was deleted counts until the kernel has collected it.
         wait_until(lambda: crafted.ask(sock, path).status == 200 and
                    len(elements(own_lab, "flows4")) == 1, 15, "a connection that is learned")
+
+
+def test_full_map_of_closing_connections(own_lab, tmp_path):
+    """What has no room there stays with those that live: nothing is lost."""
+    content = os.urandom(1_000_000)
+
+    def serve(sock):
+        _, rest = read_request(sock)
+        assert rest + read_all(sock) == b""
+        sock.sendall(answer_header(len(content)) + content)
+
+    # The daemon knows new connections for no longer than that, and could teach the kernel once more.
+    short = tmp_path / "balancer.conf"
+    short.write_text(crafted.replaced(crafted.template("balancer"), "closing_s = 5;",
+                                      "closing_s = 1;"))
+    own_lab.up("--no-web", short)
+    make_small(own_lab, "closing4", tmp_path)
+    with Servers(own_lab, serve), contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(crafted.connect(own_lab)) for _ in range(10)]
+        for sock in socks:
+            sock.sendall(crafted.request("/half"))
+        wait_until(lambda: len(elements(own_lab, "flows4")) == 10, what="ten connections")
+        wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0)
+        for sock in socks:
+            sock.shutdown(socket.SHUT_WR)
+        for sock in socks:
+            assert crafted.response(sock).body == content
+        closing, living = elements(own_lab, "closing4"), elements(own_lab, "flows4")
+        assert len(closing) <= 4 and len(closing) + len(living) == 10
+        for _ in range(3):
+            with crafted.connect(own_lab) as sock:
+                sock.sendall(crafted.request("/later"))
+                sock.shutdown(socket.SHUT_WR)
+                assert crafted.response(sock).body == content
+    assert "flows_not_learned" not in own_lab.counters("balancer")
 
 
 def test_numbers_of_bridges(own_lab):
