@@ -61,7 +61,6 @@ def kernel_lab(own_lab):
     return own_lab
 
 
-@pytest.mark.both
 @pytest.mark.parametrize("direction", ["download", "upload"])
 def test_the_daemon_sees_few_packets(kernel_lab, direction):
     """At most four of a connection, whatever its length."""

@@ -14,7 +14,7 @@ import pytest
 import crafted
 import raw
 from conftest import DAEMONS, FILES, SERVERS, TOP, VIP, sha256_of, wait_until
-from peers import Servers, answer_header, read_all, read_request
+from peers import Servers, answer_header, read_all, read_request, relayed
 from support import BRIDGE_OF, increase, sha256_of_file
 from test_faults import upload_name
 from test_path_mtu import MTU, idle_connection
@@ -45,19 +45,40 @@ def reload(lab):
     wait_until(lambda: lab.log("balancer").count("was loaded, its sets are filled again") > before)
 
 
-@pytest.mark.both
-def test_packets_that_userspace_sees(own_lab):
+def queued(lab):
+    """How many packets the kernel has put into the queues of a host, as itself has numbered them."""
+    return {host: sum(int(line.split()[7]) for line in lab.exec(
+        host, "cat", "/proc/net/netfilter/nfnetlink_queue").stdout.splitlines())
+        for host in ("balancer", *BRIDGE_OF)}
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("handshake", ["socket", "snoop"])
+def test_packets_that_userspace_sees(own_lab, tmp_path, handshake):
     """The begin of a connection and no more, whatever its length; and no packet of an answer."""
-    own_lab.up()
-    before = {name: own_lab.counters(name) for name in ("balancer", "bridge1", "bridge2")}
-    assert own_lab.sha256("/files/500M.bin") == sha256_of("500M.bin")
-    assert own_lab.curl("/upload/long", "-T", FILES / "100M.bin", timeout=60).status == 201
-    seen = {name: increase(own_lab, name, counters).get("packets", 0)
-            for name, counters in before.items()}
-    print(seen)
-    # Two connections. What comes before the kernel has learned one counts as well.
-    assert seen["balancer"] <= 2 * 6
-    assert seen["bridge1"] + seen["bridge2"] <= 2 * 4
+    crafted.up(own_lab, tmp_path,
+               balancer=f'handshake = "{handshake}";\n{crafted.template("balancer")}')
+
+    def measured(transfer):
+        before = queued(own_lab)
+        transfer()
+        after = queued(own_lab)
+        seen = {host: after[host] - before[host] for host in after}
+        print(seen)
+        assert 0 < seen["balancer"] <= 6
+        assert 0 < seen["backend1"] + seen["backend2"] <= 4
+
+    def download(name):
+        assert own_lab.sha256(f"/files/{name}") == sha256_of(name)
+
+    def upload(path):
+        assert own_lab.curl(path, "-T", FILES / "100M.bin", timeout=60).status == 201
+
+    measured(lambda: download("500M.bin"))
+    measured(lambda: upload("/upload/near"))
+    with relayed(own_lab, "delay", 20):
+        measured(lambda: download("100M.bin"))
+        measured(lambda: upload("/upload/far"))
 
 
 def moved(lab, backend, before, least):
