@@ -228,6 +228,8 @@ def test_a_window_scale_that_the_kernel_cannot_translate(kernel_lab):
                         "net.core.rmem_max=212992")
     assert kernel_lab.sha256("/files/1M.bin") == sha256_of("1M.bin")
     assert kernel_lab.curl("/upload/file", "-T", FILES / "1M.bin").status == 201
+    stored, = kernel_lab.state.glob("backend*/upload/file")
+    assert sha256_of_file(stored) == sha256_of("1M.bin")
     for number in range(20):
         assert crafted.fetch(kernel_lab, f"/page/{number}").status == 200
     for name in BRIDGE_OF.values():
