@@ -390,4 +390,4 @@ def test_200000_connections_at_once(kernel_lab, capsys):
     with capsys.disabled():
         print(f"\n{total} connections: {per_flow:.0f} bytes of slabs each; a new process was ready "
               f"after {took:.1f} s with {resident_bytes(pid) / 1e6:.0f} MB")
-    assert per_flow < 1500
+    assert 0 < per_flow < 1500
