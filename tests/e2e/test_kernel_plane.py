@@ -146,15 +146,22 @@ def test_the_ruleset_is_loaded_again(own_lab):
     assert "flows_not_learned" not in own_lab.counters("balancer")
 
 
+def up_forgetful(lab, directory, *arguments):
+    """The balancer's daemon itself knows a new connection for a second, and not for five."""
+    config = directory / "balancer.conf"
+    config.write_text(crafted.replaced(crafted.template("balancer"), "closing_s = 5;",
+                                       "closing_s = 1;"))
+    lab.up(*arguments, config)
+
+
 @pytest.mark.parametrize("loss", ["flush map inet l3dsr_balancer flows4",
                                   "delete table inet l3dsr_balancer"])
-def test_flows_that_are_lost(own_lab, loss):
+def test_flows_that_are_lost(own_lab, tmp_path, loss):
     """Their clients are reset as soon as they speak; new connections are served."""
-    own_lab.up()
+    up_forgetful(own_lab, tmp_path)
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab) as sock:
         assert crafted.ask(sock, path).status == 200
-        # The daemon itself knows a new connection for five seconds.
         wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0, 15)
         own_lab.exec("balancer", "nft", loss)
         sock.sendall(crafted.request(path))
@@ -173,9 +180,7 @@ def test_flows_that_are_lost(own_lab, loss):
 @pytest.mark.parametrize("loss", ["map", "table", "conntrack"])
 def test_flows_that_are_lost_in_downloads(own_lab, tmp_path, loss):
     """Clients that say nothing but bare ACKs are reset too: in full swing, and in zero windows."""
-    # The balancer itself knows new connections for no longer than that.
-    crafted.up(own_lab, tmp_path, balancer=crafted.replaced(
-        crafted.template("balancer"), "closing_s = 5;", "closing_s = 1;"))
+    up_forgetful(own_lab, tmp_path)
     with crafted.connect(own_lab) as still, own_lab.popen(
             "client", "curl", "-s", "-m", 20, "--limit-rate", "20M", "-o", "/dev/null",
             f"http://{VIP}/files/500M.bin") as swing:
@@ -283,11 +288,8 @@ def test_full_map_of_closing_connections(own_lab, tmp_path):
         assert rest + read_all(sock) == b""
         sock.sendall(answer_header(len(content)) + content)
 
-    # The daemon knows new connections for no longer than that, and could teach the kernel once more.
-    short = tmp_path / "balancer.conf"
-    short.write_text(crafted.replaced(crafted.template("balancer"), "closing_s = 5;",
-                                      "closing_s = 1;"))
-    own_lab.up("--no-web", short)
+    # Or the daemon would teach the kernel once more what was lost.
+    up_forgetful(own_lab, tmp_path, "--no-web")
     make_small(own_lab, "closing4", tmp_path)
     with Servers(own_lab, serve), contextlib.ExitStack() as stack:
         socks = [stack.enter_context(crafted.connect(own_lab)) for _ in range(10)]
@@ -387,9 +389,9 @@ def test_window_scale_of_the_configuration(own_lab, tmp_path):
     assert "warning: window_scale 14 is not what clients are told" in own_lab.log("balancer")
 
 
-def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab):
+def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab, tmp_path):
     """The daemons ask the kernel where the ICMP error belongs."""
-    own_lab.up()
+    up_forgetful(own_lab, tmp_path)
     with idle_connection(own_lab) as client, raw.RawSender(own_lab, "balancer") as sender:
         wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0, 15)
         before = {name: own_lab.counters(name) for name in ("balancer", "bridge1")}
