@@ -49,7 +49,7 @@ def row(workload, path, metrics):
     rate, cpu = metrics[metric], metrics[cpu_metric]
     latency = NONE
     if "p50_ms" in metrics:
-        latency = ", ".join(number(metrics[name]["median"]) for name in ("p50_ms", "p99_ms"))
+        latency = ", ".join(with_spread(metrics[name]) for name in ("p50_ms", "p99_ms"))
     packets = metrics.get("packets_per_connection")
     return (workload, path, f"{with_spread(rate, factor)} {unit}", ratio_of(rate), latency,
             f"{with_spread(cpu, cpu_factor)} {cpu_unit}", ratio_of(cpu),
@@ -82,9 +82,10 @@ def markdown(result):
     for workload, paths in result["summary"].items():
         rows += [row(workload, path, metrics) for path, metrics in paths.items()]
     rounds = result["settings"]["rounds"]
-    parts = [f"{result['date']}, {machine['cpus']} cores of {machine['cpu']}, "
-             f"kernel {machine['kernel']}, `{result['command']}`: median (lowest–highest) of "
-             f"{rounds} {'round' if rounds == 1 else 'rounds'}.", aligned(rows)]
+    parts = [f"{result['date']}, commit {result['versions']['l3dsr']}, {machine['cpus']} cores of "
+             f"{machine['cpu']}, kernel {machine['kernel']}, `{result['command']}`: median "
+             f"(lowest–highest) of {rounds} {'round' if rounds == 1 else 'rounds'}; of daemons, "
+             "packets and the balancer's bytes the median.", aligned(rows)]
     disturbed = figures.disturbed(result["measurements"])
     if disturbed:
         parts.append(f"Something else kept the machine busy when {disturbed} of "

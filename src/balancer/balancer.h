@@ -33,6 +33,7 @@ struct balancer {
 };
 
 #define BALANCER_TABLE "l3dsr_balancer"
+#define INDEX_CHAIN    "index%u" /* of that table, which writes the index into the DSCP field */
 
 struct balancer_worker {
 	const struct balancer *balancer;

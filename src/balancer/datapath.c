@@ -3,6 +3,7 @@
 #include "datapath.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -58,20 +59,35 @@ static const struct addr *bridge_in_kernel(struct balancer_worker *w, const stru
 	return bridges_address(&w->balancer->bridges, number);
 }
 
+/*
+ * Ask the kernel: the configuration may have lost the VIP of a connection that goes on. 0 if there is
+ * none.
+ */
+static uint8_t index_in_kernel(struct balancer_worker *w, const struct addr *vip)
+{
+	char chain[NFT_CHAIN_LEN];
+	unsigned int index;
+
+	if (nft_map_get(&w->nft, "indexes4", vip->bytes, 4, chain, sizeof(chain)) ||
+	    sscanf(chain, INDEX_CHAIN, &index) != 1 || index > INDEX_MAX)
+		return 0;
+	return (uint8_t)index;
+}
+
 /* Where the connection of @tuple (client to VIP) was handed over to, and its index; or NULL. */
 static const struct addr *bridge_of(struct balancer_worker *w, const struct tuple *tuple,
 				    uint8_t *index)
 {
 	uint32_t flow = steer_find(&w->steer, tuple);
-	const struct service_settings *service;
+	const struct addr *bridge;
 
 	if (flow != SLOT_NONE)
 		return steer_bridge(&w->steer, flow, index);
-	service = balancer_service(w->balancer, &tuple->dst, tuple->dport);
-	if (!service)
+	bridge = bridge_in_kernel(w, tuple);
+	if (!bridge)
 		return NULL;
-	*index = (uint8_t)service->index;
-	return bridge_in_kernel(w, tuple);
+	*index = index_in_kernel(w, &tuple->dst);
+	return *index ? bridge : NULL;
 }
 
 /* An ICMP error to a VIP. What quotes no steered flow is about a handshake of our kernel. */

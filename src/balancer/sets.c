@@ -36,7 +36,7 @@ static void keep_index(void *context, const void *key, size_t key_len, const voi
 	struct nft_set *indexes = context;
 	struct addr vip;
 
-	if (key_len != 4 || !data_len || data_len >= NFT_CHAIN_LEN)
+	if (key_len != 4 || data_len != NFT_CHAIN_LEN)
 		return;
 	vip = addr_from_bytes(4, key);
 	if (!nft_set_has_addr(indexes, &vip))
@@ -72,7 +72,7 @@ int sets_make(struct nft_table *nft, const struct balancer *b)
 	if (ret)
 		return ret;
 	services = nft_sets_add(nft, "services4", s->service_count);
-	vips = nft_sets_add(nft, "vips4", s->service_count);
+	vips = nft_sets_add(nft, "vips4", s->service_count + OLD_VIPS_MAX);
 	backends = nft_sets_add(nft, "backends4", s->backend_count);
 	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
 	bridges = nft_sets_add(nft, "bridges4", b->bridges.count);
@@ -88,8 +88,7 @@ int sets_make(struct nft_table *nft, const struct balancer *b)
 		if (watch)
 			nft_set_put_endpoint(watched, &s->services[i].address,
 					     (uint16_t)s->services[i].port);
-		nft_set_put_addr(vips, &s->services[i].address);
-		snprintf(chain, sizeof(chain), "index%d", s->services[i].index);
+		snprintf(chain, sizeof(chain), INDEX_CHAIN, (unsigned int)s->services[i].index);
 		nft_set_put_jump(indexes, &s->services[i].address, chain);
 	}
 	bridges_put(&b->bridges, bridges);
@@ -98,5 +97,12 @@ int sets_make(struct nft_table *nft, const struct balancer *b)
 			nft_set_put_addr(backends, &s->pools[i].backends[j].address);
 	for (int i = 0; i < s->threads; i++)
 		nft_set_put_endpoint(answers, &s->answer_address, (uint16_t)(s->answer_port + i));
-	return keep_indexes(indexes);
+	ret = keep_indexes(indexes);
+	/* Routers still tell these addresses of answers that do not fit. */
+	for (size_t i = 0; i < indexes->count; i++) {
+		const struct addr vip = addr_from_bytes(4, indexes->elements[i].key);
+
+		nft_set_put_addr(vips, &vip);
+	}
+	return ret;
 }

@@ -160,7 +160,7 @@ static const struct setting services[] = {
 	  .type = SETTING_INT,
 	  SETTING_FIELD(service_settings, index),
 	  .min = 1,
-	  .max = 63,
+	  .max = INDEX_MAX,
 	  .required = true },
 	{ .name = "protocol",
 	  .noun = "a protocol",

@@ -10,6 +10,7 @@
 #include "lib/addr.h"
 
 #define NAME_LEN_MAX 63
+#define INDEX_MAX    63
 #define BACKENDS_MAX 1024 /* of a pool */
 
 enum handshake_source { HANDSHAKE_SNOOP, HANDSHAKE_SOCKET };

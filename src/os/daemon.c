@@ -69,6 +69,8 @@ static void dump(void *context)
 			log_info("counter %s %" PRIu64, counter_name(i), total(d, i));
 	log_info("counter queue_dropped_full %" PRIu64, d->drops_full);
 	log_info("counter queue_dropped_undelivered %" PRIu64, d->drops_undelivered);
+	if (d->nft.deleted)
+		log_info("counter table_deleted %" PRIu64, d->nft.deleted);
 	if (d->tables_filled)
 		log_info("counter table_filled_again %" PRIu64, d->tables_filled);
 	read_gauges(d, gauges);

@@ -50,10 +50,13 @@ static int on_element(struct nftnl_set_elem *elem, void *data)
 	uint32_t key_len = 0, data_len = 0;
 	const void *key = nftnl_set_elem_get(elem, NFTNL_SET_ELEM_KEY, &key_len);
 	const void *value = nftnl_set_elem_get(elem, NFTNL_SET_ELEM_DATA, &data_len);
+	char chain[NFT_CHAIN_LEN] = "";
 
 	if (nftnl_set_elem_is_set(elem, NFTNL_SET_ELEM_CHAIN)) {
-		value = nftnl_set_elem_get_str(elem, NFTNL_SET_ELEM_CHAIN);
-		data_len = (uint32_t)strlen(value) + 1;
+		const char *name = nftnl_set_elem_get_str(elem, NFTNL_SET_ELEM_CHAIN);
+
+		value = strlen(name) < sizeof(chain) ? strcpy(chain, name) : NULL;
+		data_len = sizeof(chain);
 	}
 	if (key && value)
 		each->call(each->context, key, key_len, value, data_len);

@@ -8,6 +8,8 @@
 
 struct mnl_socket;
 
+#define NFT_CHAIN_LEN 16 /* of a name that we use, with the zero at its end */
+
 /** struct nft_reader - of one thread, for the table @table of family inet */
 struct nft_reader {
 	const char *table;
@@ -21,7 +23,7 @@ void nft_reader_close(struct nft_reader *r);
 
 /**
  * nft_map_get() - look one element up; a system call and its answer
- * @data gets exactly @data_len bytes. Returns 0, -ENOENT if there is no such element, table or map,
+ * @data gets exactly @data_len bytes; of a verdict these are NFT_CHAIN_LEN, see below. Returns 0, -ENOENT if there is no such element, table or map,
  * or another -errno.
  */
 int nft_map_get(struct nft_reader *r, const char *map, const void *key, size_t key_len, void *data,
@@ -29,7 +31,8 @@ int nft_map_get(struct nft_reader *r, const char *map, const void *key, size_t k
 
 /**
  * nft_map_each() - call @each for all elements, with key and data as the kernel has them
- * Of a verdict the data is the name of its chain, with the zero at its end.
+ * Of a verdict the data is the name of its chain, filled up with zeros to NFT_CHAIN_LEN; one whose
+ * chain has a longer name is left out.
  * Returns 0, -ENOENT if there is no such table or map, or another -errno.
  */
 int nft_map_each(struct nft_reader *r, const char *map,

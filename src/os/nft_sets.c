@@ -325,7 +325,7 @@ int nft_sets_fd(const struct nft_table *table)
 }
 
 struct event_context {
-	const struct nft_table *table;
+	struct nft_table *table;
 	enum nft_event event;
 };
 
@@ -362,6 +362,7 @@ static int on_event(const struct nlmsghdr *nlh, void *data)
 		context->event = NFT_EVENT_LOADED;
 		break;
 	case NFT_MSG_DELTABLE:
+		context->table->deleted++; /* it may be there again before we are told */
 		context->event = NFT_EVENT_DELETED;
 		break;
 	case NFT_MSG_DELRULE:

@@ -8,12 +8,10 @@
 #include <stdint.h>
 
 #include "lib/addr.h"
+#include "nft_map.h"
 
-struct mnl_socket;
-
-#define NFT_KEY_MAX   20 /* an IPv6 address and a port, padded to 32-bit words */
-#define NFT_DATA_MAX  16
-#define NFT_CHAIN_LEN 16
+#define NFT_KEY_MAX  20 /* an IPv6 address and a port, padded to 32-bit words */
+#define NFT_DATA_MAX 16
 
 struct nft_element {
 	uint8_t key[NFT_KEY_MAX], data[NFT_DATA_MAX];
@@ -40,12 +38,16 @@ struct nft_keep_rule {
 #define NFT_SETS_MAX  8
 #define NFT_RULES_MAX 2
 
-/** struct nft_table - a table of family inet, the sets we keep in it, and rules of our own */
+/**
+ * struct nft_table - a table of family inet, the sets we keep in it, and rules of our own
+ * @deleted:	times that somebody has deleted it, as far as nft_sets_event() has seen
+ */
 struct nft_table {
 	const char *name;
 	struct nft_set sets[NFT_SETS_MAX];
 	struct nft_keep_rule rules[NFT_RULES_MAX];
 	size_t set_count, rule_count;
+	uint64_t deleted;
 	struct mnl_socket *requests, *events;
 };
 

@@ -122,6 +122,7 @@ def result():
     every = [measurement(number, path, busy=busy, **metrics)
              for number, busy in ((1, 0.0), (2, 1.5)) for path in ("direct", "kernel")]
     return {"date": "2026-01-01 00:00 UTC", "command": "lab/bench --rounds 2",
+            "versions": {"l3dsr": "0123456789ab"},
             "machine": {"cpus": 2, "cpu": "X", "kernel": "6.1"}, "settings": {"rounds": 2},
             "summary": figures.summarise(every), "targets": figures.judge(every),
             "measurements": every}
@@ -133,8 +134,17 @@ def test_markdown():
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "bulk", "kernel", "8.00 Gbit/s", "1.00", "–", "2.00 s/GB", "1.00", "balancer 0.25", "240",
         "0.01"]
+    assert text.startswith("2026-01-01 00:00 UTC, commit 0123456789ab, 2 cores of X, kernel 6.1, ")
     assert "Something else kept the machine busy when 2 of 4" in text
     assert "1.00 of direct, wanted at least 0.95: reached" in text
+
+
+def test_latency_has_its_spread():
+    every = [measurement(number, "kernel", "new-100B", requests_per_s=10, cpu_s_per_1000=1,
+                         balancer_gb_per_gb=0, p50_ms=number, p99_ms=2 * number)
+             for number in (1, 2, 3)]
+    text = report.markdown({**result(), "summary": figures.summarise(every)})
+    assert "| 2.00 (1.00–3.00), 4.00 (2.00–6.00) |" in text
 
 
 def test_plot_is_drawn_inside_its_frame():

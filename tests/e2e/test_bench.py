@@ -14,9 +14,7 @@ from conftest import TOP, wait_until
 
 pytestmark = [pytest.mark.plain, pytest.mark.only("kernel")]
 
-# One path in each of its labs; HAProxy is not among what the tests install.
-PATHS = ("direct", "kernel", "userspace", "nginx", "nft-dsr")
-LABS = ("plain", "kernel", "userspace", "dsr")
+PATHS = ("direct", "kernel", "userspace", "haproxy", "nginx", "nft-dsr")
 
 
 def environ():
@@ -34,18 +32,22 @@ def bench(*arguments):
                           capture_output=True, timeout=300)
 
 
-def test_quick(tmp_path):
-    done = bench("--quick", "--paths", ",".join(PATHS), "--workloads", "bulk,new-100B",
-                 "--output", tmp_path)
+def quick(*arguments):
+    """A run that works; what it printed, and its measurements."""
+    done = bench("--quick", *arguments)
     assert done.returncode == 0, done.stderr
     assert not left_behind()
-    result = json.loads((tmp_path / "bench.json").read_text())
-    measured = {(one["workload"], one["path"]): one for one in result["measurements"]}
+    result = json.loads((arguments[-1] / "bench.json").read_text())
+    return done, {(one["workload"], one["path"]): one for one in result["measurements"]}
+
+
+def test_quick(tmp_path):
+    done, measured = quick("--workloads", "bulk,new-100B", "--output", tmp_path)
     assert len(measured) == 2 * len(PATHS)
     for (workload, path), one in measured.items():
         assert one["metrics"]["requests_per_s"] > 0 and one["counted"]["cpu_s"] > 0
         through = one["metrics"]["balancer_gb_per_gb"]
-        if path == "nginx":
+        if path in ("haproxy", "nginx"):
             assert through > 2
         elif workload == "bulk":
             assert through < 0.05
@@ -60,6 +62,17 @@ def test_quick(tmp_path):
     shown = bench("--show", tmp_path / "bench.json", "--output", tmp_path / "again")
     assert shown.stdout == done.stdout
     assert (tmp_path / "again" / "bench.svg").read_text() == (tmp_path / "bench.svg").read_text()
+
+
+def test_quick_with_other_workloads(tmp_path):
+    _, measured = quick("--paths", "kernel,haproxy", "--workloads", "bulk-8,keepalive-100B",
+                        "--output", tmp_path)
+    for path in ("kernel", "haproxy"):
+        assert measured["bulk-8", path]["counted"]["connections"] == 8
+        counted = measured["keepalive-100B", path]["counted"]
+        assert counted["requests"] > 10 * counted["connections"]
+    # Not one more for all the requests behind the first.
+    assert measured["keepalive-100B", "kernel"]["metrics"]["packets_per_connection"] <= 10
 
 
 def start(tmp_path):

@@ -310,6 +310,7 @@ def test_a_table_that_is_deleted_and_loaded_again(own_lab, name):
     assert all(before.values())
     own_lab.exec(HOST_OF[name], "nft", "delete", "table", "inet", TABLE_OF[name])
     wait_until(lambda: "was deleted" in own_lab.log(name))
+    assert own_lab.counters(name)["table_deleted"] == 1
     load(own_lab, name)
     wait_until(lambda: "its sets are filled again" in own_lab.log(name))
     wait_until(lambda: all_elements(own_lab, name) == before, what="the sets as they were")

@@ -2,18 +2,23 @@
 """The kernel data plane: who sees how many packets, and what happens when its state goes away."""
 
 import concurrent.futures
+import contextlib
 import json
+import os
 import re
+import socket
 import time
 
 import pytest
 
 import crafted
 import raw
-from conftest import FILES, SERVERS, TOP, VIP, sha256_of, wait_until
+from conftest import DAEMONS, FILES, SERVERS, TOP, VIP, sha256_of, wait_until
+from peers import Servers, answer_header, read_all, read_request, relayed
 from support import BRIDGE_OF, increase, sha256_of_file
 from test_faults import upload_name
 from test_path_mtu import MTU, idle_connection
+from test_translation import scale
 
 pytestmark = pytest.mark.only("kernel")
 
@@ -40,19 +45,40 @@ def reload(lab):
     wait_until(lambda: lab.log("balancer").count("was loaded, its sets are filled again") > before)
 
 
-@pytest.mark.both
-def test_packets_that_userspace_sees(own_lab):
+def queued(lab):
+    """How many packets the kernel has put into the queues of a host, as itself has numbered them."""
+    return {host: sum(int(line.split()[7]) for line in lab.exec(
+        host, "cat", "/proc/net/netfilter/nfnetlink_queue").stdout.splitlines())
+        for host in ("balancer", *BRIDGE_OF)}
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("handshake", ["socket", "snoop"])
+def test_packets_that_userspace_sees(own_lab, tmp_path, handshake):
     """The begin of a connection and no more, whatever its length; and no packet of an answer."""
-    own_lab.up()
-    before = {name: own_lab.counters(name) for name in ("balancer", "bridge1", "bridge2")}
-    assert own_lab.sha256("/files/500M.bin") == sha256_of("500M.bin")
-    assert own_lab.curl("/upload/long", "-T", FILES / "100M.bin", timeout=60).status == 201
-    seen = {name: increase(own_lab, name, counters).get("packets", 0)
-            for name, counters in before.items()}
-    print(seen)
-    # Two connections. What comes before the kernel has learned one counts as well.
-    assert seen["balancer"] <= 2 * 6
-    assert seen["bridge1"] + seen["bridge2"] <= 2 * 4
+    crafted.up(own_lab, tmp_path,
+               balancer=f'handshake = "{handshake}";\n{crafted.template("balancer")}')
+
+    def measured(transfer):
+        before = queued(own_lab)
+        transfer()
+        after = queued(own_lab)
+        seen = {host: after[host] - before[host] for host in after}
+        print(seen)
+        assert 0 < seen["balancer"] <= 6
+        assert 0 < seen["backend1"] + seen["backend2"] <= 4
+
+    def download(name):
+        assert own_lab.sha256(f"/files/{name}") == sha256_of(name)
+
+    def upload(path):
+        assert own_lab.curl(path, "-T", FILES / "100M.bin", timeout=60).status == 201
+
+    measured(lambda: download("500M.bin"))
+    measured(lambda: upload("/upload/near"))
+    with relayed(own_lab, "delay", 20):
+        measured(lambda: download("100M.bin"))
+        measured(lambda: upload("/upload/far"))
 
 
 def moved(lab, backend, before, least):
@@ -120,21 +146,29 @@ def test_the_ruleset_is_loaded_again(own_lab):
     assert "flows_not_learned" not in own_lab.counters("balancer")
 
 
+def up_forgetful(lab, directory, *arguments):
+    """The balancer's daemon itself knows a new connection for a second, and not for five."""
+    config = directory / "balancer.conf"
+    config.write_text(crafted.replaced(crafted.template("balancer"), "closing_s = 5;",
+                                       "closing_s = 1;"))
+    lab.up(*arguments, config)
+
+
 @pytest.mark.parametrize("loss", ["flush map inet l3dsr_balancer flows4",
                                   "delete table inet l3dsr_balancer"])
-def test_flows_that_are_lost(own_lab, loss):
+def test_flows_that_are_lost(own_lab, tmp_path, loss):
     """Their clients are reset as soon as they speak; new connections are served."""
-    own_lab.up()
+    up_forgetful(own_lab, tmp_path)
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab) as sock:
         assert crafted.ask(sock, path).status == 200
-        # The daemon itself knows a new connection for five seconds.
         wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0, 15)
         own_lab.exec("balancer", "nft", loss)
         sock.sendall(crafted.request(path))
         assert crafted.how_it_ends(sock) == ("reset", b"")
     if "table" in loss:
         wait_until(lambda: "was deleted" in own_lab.log("balancer"))
+        assert own_lab.counters("balancer")["table_deleted"] == 1
         reload(own_lab)
         assert own_lab.counters("balancer")["table_filled_again"] >= 1
     else:
@@ -143,16 +177,79 @@ def test_flows_that_are_lost(own_lab, loss):
     assert "flows_not_learned" not in own_lab.counters("balancer")
 
 
+@pytest.mark.parametrize("loss", ["map", "table", "conntrack"])
+def test_flows_that_are_lost_in_downloads(own_lab, tmp_path, loss):
+    """Clients that say nothing but bare ACKs are reset too: in full swing, and in zero windows."""
+    up_forgetful(own_lab, tmp_path)
+    with crafted.connect(own_lab) as still, own_lab.popen(
+            "client", "curl", "-s", "-m", 20, "--limit-rate", "20M", "-o", "/dev/null",
+            f"http://{VIP}/files/500M.bin") as swing:
+        still.sendall(crafted.request("/files/500M.bin"))
+        wait_until(lambda: len(elements(own_lab, "flows4")) == 2, what="two connections")
+        wait_until(lambda: all(own_lab.counters(name)["flows_now"] == 0
+                               for name in ("balancer", *BRIDGE_OF.values())), 15)
+        assert swing.poll() is None
+        if loss == "map":
+            own_lab.exec("balancer", "nft", "flush", "map", *TABLE.split(), "flows4")
+        elif loss == "table":
+            own_lab.exec("balancer", "nft", "delete", "table", *TABLE.split())
+            reload(own_lab)
+        else:
+            for backend in BRIDGE_OF:
+                own_lab.exec(backend, "conntrack", "-F")
+        begin = time.monotonic()
+        assert crafted.how_it_ends(still)[0] == "reset"
+        # Failure in receiving network data: curl(1).
+        assert swing.wait(timeout=3) == 56
+        assert time.monotonic() - begin < 3
+    assert crafted.fetch(own_lab, "/page/1").status == 200
+
+
+def timeouts(lab, name):
+    """Of the connections in a map: client's port -> seconds that it is kept without a packet."""
+    return {entry[0]["elem"]["val"]["concat"][1]: entry[0]["elem"]["timeout"]
+            for entry in elements(lab, name)}
+
+
+def test_times_are_those_of_the_configuration(own_lab, tmp_path):
+    """A silent connection lives as long as that and no longer, and so does a closed one."""
+    crafted.up(own_lab, tmp_path, **{name: crafted.replaced(crafted.replaced(
+        crafted.template(name), "idle_s = 60;", "idle_s = 3;"), "closing_s = 5;", "closing_s = 2;")
+                                     for name in DAEMONS})
+    with crafted.connect(own_lab) as silent, crafted.connect(own_lab) as closed:
+        port, closed_port = silent.getsockname()[1], closed.getsockname()[1]
+        assert crafted.ask(closed, "/page/1").status == 200
+        closed.close()
+        begin = time.monotonic()
+        assert crafted.ask(silent, "/page/1").status == 200
+        wait_until(lambda: timeouts(own_lab, "closing4"), 1)
+        assert timeouts(own_lab, "closing4") == {closed_port: 2}
+        wait_until(lambda: time.monotonic() > begin + 2.5)
+        assert timeouts(own_lab, "flows4") == {port: 3}
+        assert not elements(own_lab, "closing4")
+        begin = time.monotonic()
+        assert crafted.ask(silent, "/page/1").status == 200
+        wait_until(lambda: not elements(own_lab, "flows4"), 7, "the end of the silent one")
+        assert time.monotonic() - begin > 2.5
+        silent.sendall(crafted.request("/page/1"))
+        assert crafted.how_it_ends(silent) == ("reset", b"")
+
+
+def make_small(lab, name, directory):
+    """Give a map room for four connections."""
+    text, count = re.subn(rf"(map {name} \{{\n.*\n\t\tsize) 1048576", r"\1 4",
+                          (TOP / "nft/balancer.nft").read_text())
+    assert count == 1
+    (directory / "balancer.nft").write_text(text)
+    lab.exec("balancer", "nft", "delete", "table", *TABLE.split())
+    load_ruleset(lab, directory / "balancer.nft")
+    wait_until(lambda: "was loaded, its sets are filled again" in lab.log("balancer"))
+
+
 def test_full_map(own_lab, tmp_path):
     """What the kernel does not learn is steered by the daemon, and counted; it recovers."""
     own_lab.up()
-    text = (TOP / "nft/balancer.nft").read_text()
-    small = tmp_path / "balancer.nft"
-    small.write_text(re.sub(r"(map flows4 \{\n.*\n\t\tsize) 1048576", r"\1 4", text))
-    assert "size 4\n" in small.read_text()
-    own_lab.exec("balancer", "nft", "delete", "table", *TABLE.split())
-    load_ruleset(own_lab, small)
-    wait_until(lambda: "was loaded, its sets are filled again" in own_lab.log("balancer"))
+    make_small(own_lab, "flows4", tmp_path)
     path = crafted.path_of(own_lab, "backend1")
     socks = [crafted.connect(own_lab, timeout=10, source=(crafted.CLIENT, 7000 + number))
              for number in range(10)]
@@ -182,6 +279,38 @@ def test_full_map(own_lab, tmp_path):
                    len(elements(own_lab, "flows4")) == 1, 15, "a connection that is learned")
 
 
+def test_full_map_of_closing_connections(own_lab, tmp_path):
+    """What has no room there stays with those that live: nothing is lost."""
+    content = os.urandom(1_000_000)
+
+    def serve(sock):
+        _, rest = read_request(sock)
+        assert rest + read_all(sock) == b""
+        sock.sendall(answer_header(len(content)) + content)
+
+    # Or the daemon would teach the kernel once more what was lost.
+    up_forgetful(own_lab, tmp_path, "--no-web")
+    make_small(own_lab, "closing4", tmp_path)
+    with Servers(own_lab, serve), contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(crafted.connect(own_lab)) for _ in range(10)]
+        for sock in socks:
+            sock.sendall(crafted.request("/half"))
+        wait_until(lambda: len(elements(own_lab, "flows4")) == 10, what="ten connections")
+        wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0)
+        for sock in socks:
+            sock.shutdown(socket.SHUT_WR)
+        for sock in socks:
+            assert crafted.response(sock).body == content
+        closing, living = elements(own_lab, "closing4"), elements(own_lab, "flows4")
+        assert len(closing) <= 4 and len(closing) + len(living) == 10
+        for _ in range(3):
+            with crafted.connect(own_lab) as sock:
+                sock.sendall(crafted.request("/later"))
+                sock.shutdown(socket.SHUT_WR)
+                assert crafted.response(sock).body == content
+    assert "flows_not_learned" not in own_lab.counters("balancer")
+
+
 def test_numbers_of_bridges(own_lab):
     """They are kept when backends come, go and change their places, and connections go on."""
     own_lab.up()
@@ -209,10 +338,13 @@ def test_numbers_of_bridges(own_lab):
         sock.close()
 
 
-@pytest.mark.parametrize("old, new", [("port = 80;", "port = 81;"),
-                                      (f'address = "{VIP}";\n\t\tport',
-                                       'address = "192.168.33.11";\n\t\tport')],
-                         ids=["port", "address"])
+TAKEN_OUT = pytest.mark.parametrize("old, new", [
+    ("port = 80;", "port = 81;"),
+    (f'address = "{VIP}";\n\t\tport', 'address = "192.168.33.11";\n\t\tport'),
+], ids=["port", "address"])
+
+
+@TAKEN_OUT
 def test_a_service_is_taken_out(own_lab, old, new):
     """Its connections go on to their end; new ones find nobody."""
     own_lab.up()
@@ -235,15 +367,52 @@ def test_a_service_is_taken_out(own_lab, old, new):
     wait_until(lambda: not elements(own_lab, "flows4"), what="the end of the connection")
 
 
-def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab):
+def test_window_scale_of_the_configuration(own_lab, tmp_path):
+    """Clients are told the web servers', so that the kernel can translate; or why they are not."""
+    text = crafted.template("balancer")
+    crafted.up(own_lab, tmp_path, balancer=f"window_scale = 2;\n{text}")
+    with scale(own_lab, "backend1", 2), scale(own_lab, "backend2", 2), \
+            crafted.Capture(own_lab, "client") as capture:
+        for number in range(10):
+            assert crafted.fetch(own_lab, f"/page/{number}").status == 200
+        syn_ack = capture.find(crafted.is_syn_ack)
+        assert crafted.tcp_option(syn_ack, "WScale") == 2
+        for name in BRIDGE_OF.values():
+            counters = own_lab.counters(name)
+            assert counters["kernel_spliced"] == counters["spliced"] > 0
+            assert "kernel_scale" not in counters
+    assert "window_scale" not in own_lab.log("balancer")
+    (own_lab.state / "balancer.conf").write_text(own_lab.config(
+        "balancer", "window_scale = 2;", "window_scale = 14;"))
+    own_lab.daemon("stop", "balancer")
+    own_lab.daemon("start", "balancer")
+    assert "warning: window_scale 14 is not what clients are told" in own_lab.log("balancer")
+
+
+def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab, tmp_path):
     """The daemons ask the kernel where the ICMP error belongs."""
-    own_lab.up()
+    up_forgetful(own_lab, tmp_path)
     with idle_connection(own_lab) as client, raw.RawSender(own_lab, "balancer") as sender:
         wait_until(lambda: own_lab.counters("balancer")["flows_now"] == 0, 15)
         before = {name: own_lab.counters(name) for name in ("balancer", "bridge1")}
         sender.send(client.quote())
         crafted.counted(own_lab, "balancer", before["balancer"], quotes_steered=1)
         crafted.counted(own_lab, "bridge1", before["bridge1"], quotes_translated=1)
+        assert b" 200 " in client.ask()
+        assert client.path_mtu() == MTU
+
+
+@TAKEN_OUT
+def test_quote_of_a_connection_whose_service_was_taken_out(own_lab, old, new):
+    """It goes on to its end, so its path MTU has to be found as well."""
+    own_lab.up()
+    with idle_connection(own_lab) as client, raw.RawSender(own_lab, "balancer") as sender:
+        (own_lab.state / "balancer.conf").write_text(own_lab.config("balancer", old, new))
+        own_lab.daemon("stop", "balancer")
+        own_lab.daemon("start", "balancer")
+        sender.send(client.quote())
+        wait_until(lambda: own_lab.counters("bridge1").get("quotes_translated") == 1)
+        assert own_lab.counters("balancer")["quotes_steered"] == 1
         assert b" 200 " in client.ask()
         assert client.path_mtu() == MTU
 
