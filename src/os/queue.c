@@ -76,6 +76,7 @@ static bool parse_message(struct queue *q, struct nlmsghdr *nlh, size_t len,
 	packet->checksum = attr[NFQA_SKB_INFO]
 				   ? checksum_state(ntohl(mnl_attr_get_u32(attr[NFQA_SKB_INFO])))
 				   : CHECKSUM_COMPLETE;
+	counters_add(q->counters, COUNTER_PACKETS, 1);
 	return true;
 }
 
@@ -223,7 +224,6 @@ size_t queue_receive(struct queue *q)
 		if (parse_message(q, nlh, q->messages[i].msg_len, &q->packets[count]))
 			count++;
 	}
-	counters_add(q->counters, COUNTER_PACKETS, count);
 	return count;
 }
 
