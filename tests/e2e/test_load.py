@@ -172,6 +172,9 @@ def test_many_connections(own_lab, tmp_path, handshake, threads):
     A socket with the wrong worker would not be found: with two, that would be every other one.
     """
     up(own_lab, tmp_path, handshake, threads)
+    for name in DAEMONS:
+        # And the main one.
+        assert len(os.listdir(f"/proc/{pid_of(own_lab, name)}/task")) == threads + 1
     before = descriptors(own_lab)
     open_at_once(own_lab)
     counters = own_lab.counters("balancer")
