@@ -198,8 +198,8 @@ int daemon_run(struct daemon *d)
 		ret = service_run(&d->service);
 		if (ret)
 			log_error("the event loop failed: %s", strerror(-ret));
+		stop(d);
 	}
-	stop(d);
 	return ret;
 }
 
