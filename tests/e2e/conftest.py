@@ -281,8 +281,10 @@ def pytest_configure(config):
                             "else runs, with the plain build")
     config.addinivalue_line("markers", "only(data_plane): about that one")
     config.addinivalue_line("markers", "once: hardly about the data plane; lab/check runs it with "
-                            "the kernel's only")
+                            "the kernel's only, unless it is only for the other one")
     config.addinivalue_line("markers", "both: lab/check runs it with both builds")
+    config.addinivalue_line("markers", "everywhere: lab/check runs it with the sanitizers in the "
+                            "data plane of userspace, too")
     if os.geteuid() != 0:
         pytest.exit("the end-to-end tests need root", returncode=2)
     # As Ctrl-C does: end the tests, but take the labs down.

@@ -71,6 +71,7 @@ def assert_content(data):
 
 # One side says FIN, the other one goes on
 
+@pytest.mark.everywhere
 def test_half_closed_download(short_lab):
     """The client's acknowledgements keep what it has closed alive."""
     def serve(sock):
@@ -126,6 +127,7 @@ def test_close_by_the_server_first(short_lab):
     nothing_left(short_lab)
 
 
+@pytest.mark.everywhere
 def test_simultaneous_close(short_lab):
     """Both FINs are on the way at the same time: each side goes through CLOSING."""
     ready = threading.Barrier(2)
@@ -296,6 +298,7 @@ def forgotten(lab, **expected):
     assert {key: total[key] for key in expected} == expected
 
 
+@pytest.mark.everywhere
 @pytest.mark.only("userspace")
 def test_an_ended_connection_is_forgotten_soon(own_lab, tmp_path):
     """Whatever idle_s is."""
@@ -306,6 +309,7 @@ def test_an_ended_connection_is_forgotten_soon(own_lab, tmp_path):
     forgotten(own_lab, flows_ended=1, splices_ended=1, flows_idle=0, splices_idle=0)
 
 
+@pytest.mark.everywhere
 @pytest.mark.only("userspace")
 def test_an_idle_connection_is_forgotten(own_lab, tmp_path):
     """Whatever closing_s is; its next request is answered with a reset."""

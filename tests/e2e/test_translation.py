@@ -88,6 +88,7 @@ def test_window_scales(lab, body, balancer, server):
         assert scales_differ(lab) - before == (3 if differ else 0)
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("names", [["tcp_timestamps"], ["tcp_sack"], ["tcp_window_scaling"],
                                    ["tcp_timestamps", "tcp_sack"],
                                    ["tcp_timestamps", "tcp_sack", "tcp_window_scaling"]])
@@ -107,6 +108,7 @@ def test_web_server_without_options(lab, body, names):
         both_ways(lab, body)
 
 
+@pytest.mark.everywhere
 def test_small_segments_to_the_client(lab, body):
     with route_metric(lab, "client", "advmss", 536):
         with crafted.Capture(lab, "balancer") as capture:
@@ -116,6 +118,7 @@ def test_small_segments_to_the_client(lab, body):
         both_ways(lab, body)
 
 
+@pytest.mark.everywhere
 def test_small_segments_from_the_client(lab, body):
     with route_metric(lab, "balancer", "advmss", 536):
         both_ways(lab, body)
@@ -151,6 +154,7 @@ def assert_reset(sock):
     assert time.monotonic() - begin < 1
 
 
+@pytest.mark.everywhere
 @pytest.mark.only("userspace")
 @pytest.mark.parametrize("name", ["balancer", "bridge1"])
 def test_a_restarted_daemon_resets_what_it_does_not_know(own_lab, name):
@@ -184,6 +188,7 @@ def test_a_download_is_reset_when_the_balancer_forgot_it(own_lab):
         assert time.monotonic() - begin < 3
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("flags, answered", [("A", True), ("PA", True), ("FA", True), ("R", False),
                                              ("RA", False), ("S", False), ("SA", False)])
 def test_packets_of_unknown_connections(lab, flags, answered):
