@@ -218,6 +218,7 @@ size_t queue_receive(struct queue *q)
 			counters_add(q->counters, COUNTER_QUEUE_OVERRUNS, 1);
 		return 0;
 	}
+	counters_add(q->counters, COUNTER_PACKET_BATCHES, 1);
 	for (int i = 0; i < received; i++) {
 		struct nlmsghdr *nlh = q->message_iov[i].iov_base;
 
@@ -300,6 +301,7 @@ void queue_flush(struct queue *q)
 
 	if (!q->pending)
 		return;
+	counters_add(q->counters, COUNTER_VERDICT_BATCHES, 1);
 	if (sendmsg(queue_fd(q), &msg, 0) < 0)
 		counters_add(q->counters, COUNTER_VERDICTS_LOST, q->pending);
 	q->pending = 0;

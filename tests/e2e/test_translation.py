@@ -10,7 +10,8 @@ import pytest
 from scapy.layers.inet import TCP
 
 import crafted
-from conftest import FILES, SERVERS, VIP
+from conftest import FILES, SERVERS, VIP, wait_until
+from support import increase, paused
 
 SIZE = 6000000
 CHUNK = 65536
@@ -206,3 +207,21 @@ def test_packets_of_unknown_connections(lab, flags, answered):
         reset = capture.find(lambda p: TCP in p and p[TCP].dport == offer.client[1])
         assert (reset.src, reset[TCP].sport, reset.dst) == (VIP, 80, offer.client[0])
         assert (reset[TCP].flags, reset[TCP].seq, reset[TCP].ack) == ("R", ack, 0)
+
+
+def test_packets_are_received_and_answered_in_batches(lab):
+    """All that has come while the daemon stood still, of one connection and so for one queue."""
+    def waiting():
+        lines = lab.exec("backend1", "cat", "/proc/net/netfilter/nfnetlink_queue").stdout
+        return sum(int(line.split()[2]) for line in lines.splitlines())
+
+    before = lab.counters("bridge1")
+    with crafted.Offer(lab) as offer, paused(lab.daemon("pids", "bridge1")):
+        for number in range(64):
+            crafted.send_ip(lab, "balancer", offer.packet("A", number, 1))
+        wait_until(lambda: waiting() == 64, what="64 packets in the queue")
+    crafted.counted(lab, "bridge1", before, unknown_reset=64)
+    grown = increase(lab, "bridge1", before)
+    assert grown["packets"] == grown["verdicts"] == 64
+    assert grown["packet_batches"] <= 4
+    assert grown["verdict_batches"] <= 16
