@@ -14,6 +14,8 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 #define COUNTERS(X)                                                                                \
 	X(PACKETS, packets, BOTH, "packets received from the queues")                              \
 	X(VERDICTS, verdicts, BOTH, "packets answered with a verdict; equal to packets when idle") \
+	X(PACKET_BATCHES, packet_batches, BOTH, "times packets were received; under load several at once")       \
+	X(VERDICT_BATCHES, verdict_batches, BOTH, "times verdicts were sent; under load several at once")        \
 	X(VERDICTS_LOST, verdicts_lost, BOTH, "verdicts that could not be sent to the kernel")     \
 	X(VERDICTS_REFUSED, verdicts_refused, BOTH, "verdicts for packets the kernel did not know")\
 	X(QUEUE_OVERRUNS, queue_overruns, BOTH, "times the socket buffer of a queue was full and packets were lost") \

@@ -176,6 +176,15 @@ static int watch(struct daemon *d)
 	return ret < 0 ? ret : 0;
 }
 
+/* With the last numbers, which nobody can ask for any more. */
+static void stop(struct daemon *d)
+{
+	for (size_t i = 0; i < d->count; i++)
+		worker_stop(d->workers[i]);
+	log_info("stopped: %" PRIu64 " packets, %" PRIu64 " verdicts", total(d, COUNTER_PACKETS),
+		 total(d, COUNTER_VERDICTS));
+}
+
 int daemon_run(struct daemon *d)
 {
 	int ret = watch(d);
@@ -187,11 +196,12 @@ int daemon_run(struct daemon *d)
 	ret = fill(d);
 	for (size_t i = 0; !ret && i < d->count; i++)
 		ret = worker_start(d->workers[i]);
-	if (ret)
-		return ret;
-	ret = service_run(&d->service);
-	if (ret)
-		log_error("the event loop failed: %s", strerror(-ret));
+	if (!ret) {
+		ret = service_run(&d->service);
+		if (ret)
+			log_error("the event loop failed: %s", strerror(-ret));
+		stop(d);
+	}
 	return ret;
 }
 

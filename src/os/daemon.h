@@ -51,7 +51,7 @@ int daemon_init(struct daemon *d);
 
 /**
  * daemon_run() - fill the sets, start the workers, serve until a signal ends it
- * The workers are still running when it returns. 0, or -errno after the reason was logged.
+ * 0 when the workers have stopped, or -errno after the reason was logged.
  */
 int daemon_run(struct daemon *d);
 void daemon_clean(struct daemon *d);

@@ -76,6 +76,7 @@ static bool parse_message(struct queue *q, struct nlmsghdr *nlh, size_t len,
 	packet->checksum = attr[NFQA_SKB_INFO]
 				   ? checksum_state(ntohl(mnl_attr_get_u32(attr[NFQA_SKB_INFO])))
 				   : CHECKSUM_COMPLETE;
+	counters_add(q->counters, COUNTER_PACKETS, 1);
 	return true;
 }
 
@@ -217,13 +218,13 @@ size_t queue_receive(struct queue *q)
 			counters_add(q->counters, COUNTER_QUEUE_OVERRUNS, 1);
 		return 0;
 	}
+	counters_add(q->counters, COUNTER_PACKET_BATCHES, 1);
 	for (int i = 0; i < received; i++) {
 		struct nlmsghdr *nlh = q->message_iov[i].iov_base;
 
 		if (parse_message(q, nlh, q->messages[i].msg_len, &q->packets[count]))
 			count++;
 	}
-	counters_add(q->counters, COUNTER_PACKETS, count);
 	return count;
 }
 
@@ -300,6 +301,7 @@ void queue_flush(struct queue *q)
 
 	if (!q->pending)
 		return;
+	counters_add(q->counters, COUNTER_VERDICT_BATCHES, 1);
 	if (sendmsg(queue_fd(q), &msg, 0) < 0)
 		counters_add(q->counters, COUNTER_VERDICTS_LOST, q->pending);
 	q->pending = 0;

@@ -94,17 +94,22 @@ int worker_start(struct worker *w)
 	return ret;
 }
 
-void worker_clean(struct worker *w)
+void worker_stop(struct worker *w)
 {
 	uint64_t one = 1;
 
-	if (w->started) {
-		/* An eventfd takes eight bytes unless its counter is about to overflow. */
-		if (write(w->stop_fd, &one, sizeof(one)) != sizeof(one))
-			log_warning_errno("cannot wake a worker");
-		pthread_join(w->thread, NULL);
-	}
+	if (!w->started)
+		return;
+	/* An eventfd takes eight bytes unless its counter is about to overflow. */
+	if (write(w->stop_fd, &one, sizeof(one)) != sizeof(one))
+		log_warning_errno("cannot wake a worker");
+	pthread_join(w->thread, NULL);
 	w->started = false;
+}
+
+void worker_clean(struct worker *w)
+{
+	worker_stop(w);
 	queue_close(w->queue);
 	w->queue = NULL;
 	if (w->stop_fd >= 0)

@@ -58,7 +58,9 @@ int worker_init(struct worker *w, unsigned int number, unsigned int count, uint3
 		struct counters *counters);
 /** worker_start() - begin to serve; the fields role, context and extra_fd are set by now */
 int worker_start(struct worker *w);
-/** worker_clean() - stop the thread if it runs, wait for it, and release the queues */
+/** worker_stop() - stop the thread if it runs, and wait for it: each packet has its verdict then */
+void worker_stop(struct worker *w);
+/** worker_clean() - stop it, and release the queues */
 void worker_clean(struct worker *w);
 /** worker_alive() - did the loop go round within the last @within_ms? */
 bool worker_alive(const struct worker *w, uint64_t within_ms);

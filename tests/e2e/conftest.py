@@ -8,7 +8,8 @@ Each test runs once with either data plane, unless it is marked as only for one:
 L3DSR_DATA_PLANE.
 
 When a test ends, no daemon may have reported an error of a sanitizer; those of `own_lab` that still
-run are stopped and must end with status 0. L3DSR_BUILD is the directory of the programs.
+run are stopped and must end with status 0, and with a verdict for each packet. L3DSR_BUILD is the
+directory of the programs.
 """
 
 import collections
@@ -192,6 +193,11 @@ class Lab:
             self.reported[name] = len(text)
         return found
 
+    def last_numbers(self, name):
+        """Packets and verdicts of each run of a daemon that was stopped."""
+        return [(int(packets), int(verdicts)) for packets, verdicts in
+                re.findall(r"stopped: (\d+) packets, (\d+) verdicts$", self.log(name), re.M)]
+
     def stop_daemons(self):
         """Stop all that run; return what is wrong with how they ended."""
         wrong = []
@@ -204,6 +210,8 @@ class Lab:
             told = status.read_text().strip() if status.exists() else "none"
             if told != "exit 0" and not (name in self.killed and told == "signal 9"):
                 wrong.append(f"{name} ended with {told}")
+            wrong += [f"{name} stopped: {packets} packets, {verdicts} verdicts"
+                      for packets, verdicts in self.last_numbers(name) if packets != verdicts]
         return wrong
 
     def finish(self):
@@ -273,8 +281,10 @@ def pytest_configure(config):
                             "else runs, with the plain build")
     config.addinivalue_line("markers", "only(data_plane): about that one")
     config.addinivalue_line("markers", "once: hardly about the data plane; lab/check runs it with "
-                            "the kernel's only")
+                            "the kernel's only, unless it is only for the other one")
     config.addinivalue_line("markers", "both: lab/check runs it with both builds")
+    config.addinivalue_line("markers", "everywhere: lab/check runs it with the sanitizers in the "
+                            "data plane of userspace, too")
     if os.geteuid() != 0:
         pytest.exit("the end-to-end tests need root", returncode=2)
     # As Ctrl-C does: end the tests, but take the labs down.

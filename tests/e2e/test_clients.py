@@ -206,6 +206,24 @@ def test_silent_clients_cannot_cut_off_a_request(own_lab, tmp_path):
     nothing_left(own_lab)
 
 
+def test_handshakes_that_are_forgotten(own_lab, tmp_path):
+    """The table of what was seen in passing is bounded; who fell out of it is known by its socket."""
+    crafted.up(own_lab, tmp_path, balancer=balancer(request_ms=60000, handshakes=4) +
+               'handshake = "snoop";\n')
+    socks = [crafted.connect(own_lab) for _ in range(20)]
+    counters = own_lab.counters("balancer")
+    assert (counters["handshakes"], counters["handshakes_now"]) == (20, 4)
+    assert counters["handshakes_evicted"] == 16
+    assert own_lab.log("balancer").count("limits.handshakes wait for a request") == 1
+    for number, sock in enumerate(socks):
+        assert crafted.ask(sock, f"/page/{number}").status == 200
+        sock.close()
+    counters = own_lab.counters("balancer")
+    assert (counters["handshake_by_socket"], counters["handshake_by_snoop"]) == (16, 4)
+    assert counters["accepted"] == 20
+    nothing_left(own_lab)
+
+
 @pytest.mark.parametrize("leave", ["fin", "reset"])
 def test_clients_that_come_and_go(own_lab, leave):
     """Without a word: what is left of them is taken away long before timeouts.request_ms."""

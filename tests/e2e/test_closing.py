@@ -34,10 +34,10 @@ def tcp_state(sock):
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
-def short(name):
+def short(name, idle_s=IDLE_S, closing_s=CLOSING_S):
     """A daemon's configuration with short times for connections."""
-    text = crafted.replaced(crafted.template(name), "closing_s = 5;", f"closing_s = {CLOSING_S};")
-    return crafted.replaced(text, "idle_s = 60;", f"idle_s = {IDLE_S};")
+    text = crafted.replaced(crafted.template(name), "closing_s = 5;", f"closing_s = {closing_s};")
+    return crafted.replaced(text, "idle_s = 60;", f"idle_s = {idle_s};")
 
 
 def short_up(lab, directory, *arguments, open_ms=1000):
@@ -71,6 +71,7 @@ def assert_content(data):
 
 # One side says FIN, the other one goes on
 
+@pytest.mark.everywhere
 def test_half_closed_download(short_lab):
     """The client's acknowledgements keep what it has closed alive."""
     def serve(sock):
@@ -126,6 +127,7 @@ def test_close_by_the_server_first(short_lab):
     nothing_left(short_lab)
 
 
+@pytest.mark.everywhere
 def test_simultaneous_close(short_lab):
     """Both FINs are on the way at the same time: each side goes through CLOSING."""
     ready = threading.Barrier(2)
@@ -283,6 +285,41 @@ def test_keepalive_finds_a_client_that_is_gone(short_lab):
             assert servers.result() == errno.ETIMEDOUT
         crafted.reset_close(sock)
     nothing_left(short_lab)
+
+
+def forgotten(lab, **expected):
+    """Wait until neither daemon has a flow, and hold what both bridges together have counted."""
+    def counted():
+        counters = [lab.counters(name) for name in DAEMONS]
+        total = {key: sum(c.get(key, 0) for c in counters) for key in ("flows_now", *expected)}
+        return total["flows_now"] == 0 and total
+
+    total = wait_until(counted, what="empty tables")
+    assert {key: total[key] for key in expected} == expected
+
+
+@pytest.mark.everywhere
+@pytest.mark.only("userspace")
+def test_an_ended_connection_is_forgotten_soon(own_lab, tmp_path):
+    """Whatever idle_s is."""
+    crafted.up(own_lab, tmp_path, **{name: short(name, idle_s=60) for name in DAEMONS})
+    with crafted.connect(own_lab) as sock:
+        assert crafted.ask(sock, "/page/1", "Connection: close").status == 200
+        assert crafted.how_it_ends(sock) == ("fin", b"")
+    forgotten(own_lab, flows_ended=1, splices_ended=1, flows_idle=0, splices_idle=0)
+
+
+@pytest.mark.everywhere
+@pytest.mark.only("userspace")
+def test_an_idle_connection_is_forgotten(own_lab, tmp_path):
+    """Whatever closing_s is; its next request is answered with a reset."""
+    crafted.up(own_lab, tmp_path, **{name: short(name, idle_s=1, closing_s=60)
+                                     for name in DAEMONS})
+    with crafted.connect(own_lab) as sock:
+        assert crafted.ask(sock, "/page/1").status == 200
+        forgotten(own_lab, flows_ended=0, splices_ended=0, flows_idle=1, splices_idle=1)
+        sock.sendall(crafted.request("/page/2"))
+        assert crafted.how_it_ends(sock) == ("reset", b"")
 
 
 # SYNs that come twice

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The daemons as programs: how they start, what stops them, and what they keep in the kernel."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -9,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 
 import pytest
 
@@ -152,55 +150,6 @@ def test_what_a_service_manager_hears(spare_lab, tmp_path, name):
         assert "STOPPING=1" not in manager.messages()
         manager.stop()
         assert "STOPPING=1" in manager.messages()
-
-
-@contextlib.contextmanager
-def load_of_clients(lab):
-    """Clients that fetch pages as fast as they can, some of which may fail; yields the answers."""
-    stop, answers = threading.Event(), []
-
-    def fetch():
-        while not stop.is_set():
-            try:
-                answers.append(crafted.fetch(lab, f"/page/{len(answers)}", timeout=2))
-            except OSError:
-                pass
-
-    threads = [threading.Thread(target=fetch) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answers
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-@pytest.mark.parametrize("name", BOTH)
-def test_sigterm_under_load(own_lab, name):
-    """It ends with status 0, and soon; those who hold half a request are not left hanging."""
-    own_lab.up()
-    with crafted.connect(own_lab) as half, load_of_clients(own_lab) as answers:
-        half.sendall(b"GET /page/ha")
-        wait_until(lambda: len(answers) > 200)
-        counters = own_lab.counters("balancer")
-        # Packets and verdicts are not read at one moment, so under load they do not tell.
-        assert counters["requests_now"] >= 1
-        own_lab.daemon("stop", name)
-        own_lab.daemon("start", name)
-        count = len(answers)
-        wait_until(lambda: len(answers) > count + 200)
-        if name == "balancer":
-            assert crafted.how_it_ends(half) in (("fin", b""), ("reset", b""))
-        else:
-            half.sendall(b"lf HTTP/1.1\r\nHost: www\r\n\r\n")
-            assert crafted.response(half).status == 200
-    for daemon in HOST_OF:
-        wait_until(lambda: (lambda c: c["packets"] == c["verdicts"])(own_lab.counters(daemon)),
-                   what=f"a verdict of {daemon} for each packet")
-        assert "verdicts_lost" not in own_lab.counters(daemon)
-        assert "verdicts_refused" not in own_lab.counters(daemon)
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -3,12 +3,13 @@
 
 import contextlib
 import re
+import threading
 import time
 
 import pytest
 
 import crafted
-from conftest import wait_until
+from conftest import DAEMONS, wait_until
 
 PATHS = [f"/page/{number}" for number in range(48)]
 
@@ -146,3 +147,54 @@ def test_a_backend_that_fails_while_it_is_offered_a_connection(own_lab):
     wait_until(lambda: not crafted.server_connections(own_lab, "backend1", port),
                what="the end of the connection that was taken back")
     assert own_lab.counters("bridge1")["aborts"] == 1
+
+
+@contextlib.contextmanager
+def load_of_clients(lab):
+    """Clients that fetch pages as fast as they can, some of which may fail; yields the answers."""
+    stop, answers = threading.Event(), []
+
+    def fetch():
+        while not stop.is_set():
+            try:
+                answers.append(crafted.fetch(lab, f"/page/{len(answers)}", timeout=2))
+            except OSError:
+                pass
+
+    threads = [threading.Thread(target=fetch) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("name", ["balancer", "bridge1"])
+def test_sigterm_under_load(own_lab, name):
+    """It ends with status 0, and soon; those who hold half a request are not left hanging."""
+    own_lab.up()
+    with crafted.connect(own_lab) as half, load_of_clients(own_lab) as answers:
+        half.sendall(b"GET /page/ha")
+        wait_until(lambda: len(answers) > 200)
+        counters = own_lab.counters("balancer")
+        # Packets and verdicts are not read at one moment, so under load they do not tell.
+        assert counters["requests_now"] >= 1
+        own_lab.daemon("stop", name)
+        (packets, verdicts), = own_lab.last_numbers(name)
+        assert packets == verdicts > 200
+        own_lab.daemon("start", name)
+        count = len(answers)
+        wait_until(lambda: len(answers) > count + 200)
+        if name == "balancer":
+            assert crafted.how_it_ends(half) in (("fin", b""), ("reset", b""))
+        else:
+            half.sendall(b"lf HTTP/1.1\r\nHost: www\r\n\r\n")
+            assert crafted.response(half).status == 200
+    for daemon in DAEMONS:
+        wait_until(lambda: (lambda c: c["packets"] == c["verdicts"])(own_lab.counters(daemon)),
+                   what=f"a verdict of {daemon} for each packet")
+        assert "verdicts_lost" not in own_lab.counters(daemon)
+        assert "verdicts_refused" not in own_lab.counters(daemon)

@@ -95,6 +95,22 @@ def test_syn_flood_of_20_seconds(own_lab):
     assert through_a_syn_flood(own_lab, 50000, 20) > 40000
 
 
+@pytest.mark.plain
+def test_a_start_in_a_flood(own_lab, tmp_path):
+    """What comes between the binding of one queue and the next is counted as well."""
+    crafted.up(own_lab, tmp_path,
+               balancer=crafted.template("balancer") + 'handshake = "snoop";\n')
+    with syn_flood(own_lab, 50000, 2):
+        for _ in range(4):
+            own_lab.daemon("stop", "balancer")
+            own_lab.daemon("start", "balancer")
+    own_lab.daemon("stop", "balancer")
+    numbers = own_lab.last_numbers("balancer")
+    assert len(numbers) == 5
+    assert all(packets == verdicts for packets, verdicts in numbers), numbers
+    assert max(packets for packets, _ in numbers) > 1000
+
+
 def busy(lab, name):
     """What a daemon has to do with connections now."""
     counters = lab.counters(name)

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from conftest import DAEMONS, FILES, HOSTS, SERVERS, TOP, sha256_of, wait_until
+from conftest import DAEMONS, FILES, HOSTS, SERVERS, TOP, Lab, sha256_of, wait_until
 
 pytestmark = [pytest.mark.plain, pytest.mark.once]
 
@@ -219,3 +219,77 @@ def test_network_emulator(own_lab):
         assert own_lab.curl(f"http://{SERVERS['backend1']}/page/{number}").status == 200
     lost = own_lab.impair("off").stdout
     assert re.fullmatch("" if done.returncode else r"from_client lost [1-9]\d*\n", lost)
+
+
+# lab/demo
+
+def masked(text):
+    """Without what differs between two runs."""
+    return re.sub(" +", " ", re.sub(r"\d+", "N", re.sub(r"\b[0-9a-f]{64}\b", "HASH", text)))
+
+
+class Demo(Lab):
+    """lab/demo as a process of its own, in a lab that has its number."""
+
+    def __init__(self, output):
+        super().__init__()
+        # A shell does not trap a signal that it was told to ignore, as those in the background are.
+        self.process = subprocess.Popen(
+            [TOP / "lab" / "demo"], stdout=output, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        self.name = f"demo{self.process.pid}"
+        self.state = pathlib.Path(f"/run/l3dsr-lab-{self.name}")
+        self.environ["L3DSR_LAB"] = self.name
+
+    def asked_for(self, path):
+        """How many requests the web servers have logged."""
+        return sum(log.read_text().count(f'"GET {path}')
+                   for log in self.state.glob("backend*/access.log"))
+
+    def is_up(self):
+        """Or does not come up."""
+        return namespaces(self) or self.process.poll() is not None
+
+
+@pytest.fixture
+def demo(tmp_path):
+    with open(tmp_path / "printed", "w", encoding="ascii") as output:
+        demo = Demo(output)
+    yield demo
+    if demo.process.poll() is None:
+        os.killpg(demo.process.pid, signal.SIGKILL)
+        demo.process.wait()
+    demo.down()
+
+
+def test_demo(demo, tmp_path):
+    """It does what README.md shows, and leaves nothing."""
+    # It builds, which takes a while where it was not done before.
+    assert demo.process.wait(timeout=300) == 0
+    printed = (tmp_path / "printed").read_text()
+    assert len(re.findall("^  yes  ", printed, re.M)) == 7
+    assert "  NO   " not in printed
+    original, arrived = re.findall(r"^sha256 .* ([0-9a-f]{64})$", printed, re.M)
+    assert original == arrived == sha256_of("500M.bin")
+    logged, = re.findall(r'^web server.* (\S+) "GET /files/500M.bin HTTP/1.1" 200 500000000$',
+                         printed, re.M)
+    assert f"\nclient's own socket     {logged}\n" in printed
+    assert re.search(r"^balancer to bridges     [1-9]\d* packets with DSCP 1, 0 with another$",
+                     printed, re.M)
+    shown = (TOP / "README.md").read_text().split("What `lab/demo` prints")[1].split("```\n")[1]
+    begin, end = masked(shown).split(" [...]\n")
+    assert masked(printed).lstrip("\n").startswith(begin)
+    assert masked(printed).endswith(end)
+    assert_gone(demo, [])
+
+
+@pytest.mark.parametrize("when", ["up", "fetch"])
+def test_demo_interrupted(demo, when):
+    """By Ctrl-C, which all of its processes get: while the lab comes up, or in the large file."""
+    wait_until(demo.is_up, timeout=300)
+    if when == "fetch":
+        wait_until(lambda: demo.asked_for("/page/") == 9, timeout=30, what="the last page")
+    before = pids(demo)
+    os.killpg(demo.process.pid, signal.SIGINT)
+    assert demo.process.wait(timeout=20) == 130
+    assert_gone(demo, before)

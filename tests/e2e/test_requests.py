@@ -14,7 +14,7 @@ import crafted
 from conftest import FILES, SERVERS, VIP, sha256_of, wait_until
 from support import (ACK, BRIDGE_OF, CLIENTS, FIN, PSH, CraftedTcp, backends_of, increase, paused)
 
-pytestmark = pytest.mark.both
+pytestmark = [pytest.mark.both, pytest.mark.everywhere]
 
 NAMES = [f"/page/name-{number}" for number in range(8)]
 CLOSE = "Connection: close"

@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import contextlib
+import os
 
 import pytest
 
@@ -68,11 +69,23 @@ def none_passes_the_balancer(lab):
     assert answers_counted(lab) == 0
 
 
+def assert_translated(lab, counter, file, offload):
+    """Where the daemons translate, a packet is a segment without offloads, and many with them."""
+    if os.environ["L3DSR_DATA_PLANE"] != "userspace":
+        return
+    packets = sum(lab.counters(name).get(counter, 0) for name in ("bridge1", "bridge2"))
+    if offload == "off":
+        assert packets >= SEGMENTS[file]
+    else:
+        assert packets < SEGMENTS[file] / 5
+
+
 @offloads
 def test_download(own_lab, offload):
     up(own_lab, offload, 0)
     with none_passes_the_balancer(own_lab):
         assert own_lab.sha256(f"/files/{LARGE}") == sha256_of(LARGE)
+    assert_translated(own_lab, "to_client", LARGE, offload)
 
 
 def test_answers_of_many_connections_pass_the_balancer_by(own_lab):
@@ -110,6 +123,8 @@ def test_upload(own_lab, offload, percent):
         dropped = lost(own_lab)
         assert_lost(dropped["from_client"], percent, SEGMENTS["100M.bin"])
         assert dropped["to_client"] > 0
+    else:
+        assert_translated(own_lab, "to_server", "100M.bin", offload)
 
 
 def test_downloads_in_parallel(own_lab):

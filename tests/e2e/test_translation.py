@@ -10,7 +10,8 @@ import pytest
 from scapy.layers.inet import TCP
 
 import crafted
-from conftest import FILES, SERVERS, VIP
+from conftest import FILES, SERVERS, VIP, wait_until
+from support import increase, paused
 
 SIZE = 6000000
 CHUNK = 65536
@@ -88,6 +89,7 @@ def test_window_scales(lab, body, balancer, server):
         assert scales_differ(lab) - before == (3 if differ else 0)
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("names", [["tcp_timestamps"], ["tcp_sack"], ["tcp_window_scaling"],
                                    ["tcp_timestamps", "tcp_sack"],
                                    ["tcp_timestamps", "tcp_sack", "tcp_window_scaling"]])
@@ -107,6 +109,7 @@ def test_web_server_without_options(lab, body, names):
         both_ways(lab, body)
 
 
+@pytest.mark.everywhere
 def test_small_segments_to_the_client(lab, body):
     with route_metric(lab, "client", "advmss", 536):
         with crafted.Capture(lab, "balancer") as capture:
@@ -116,6 +119,7 @@ def test_small_segments_to_the_client(lab, body):
         both_ways(lab, body)
 
 
+@pytest.mark.everywhere
 def test_small_segments_from_the_client(lab, body):
     with route_metric(lab, "balancer", "advmss", 536):
         both_ways(lab, body)
@@ -151,6 +155,7 @@ def assert_reset(sock):
     assert time.monotonic() - begin < 1
 
 
+@pytest.mark.everywhere
 @pytest.mark.only("userspace")
 @pytest.mark.parametrize("name", ["balancer", "bridge1"])
 def test_a_restarted_daemon_resets_what_it_does_not_know(own_lab, name):
@@ -184,6 +189,7 @@ def test_a_download_is_reset_when_the_balancer_forgot_it(own_lab):
         assert time.monotonic() - begin < 3
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("flags, answered", [("A", True), ("PA", True), ("FA", True), ("R", False),
                                              ("RA", False), ("S", False), ("SA", False)])
 def test_packets_of_unknown_connections(lab, flags, answered):
@@ -201,3 +207,21 @@ def test_packets_of_unknown_connections(lab, flags, answered):
         reset = capture.find(lambda p: TCP in p and p[TCP].dport == offer.client[1])
         assert (reset.src, reset[TCP].sport, reset.dst) == (VIP, 80, offer.client[0])
         assert (reset[TCP].flags, reset[TCP].seq, reset[TCP].ack) == ("R", ack, 0)
+
+
+def test_packets_are_received_and_answered_in_batches(lab):
+    """All that has come while the daemon stood still, of one connection and so for one queue."""
+    def waiting():
+        lines = lab.exec("backend1", "cat", "/proc/net/netfilter/nfnetlink_queue").stdout
+        return sum(int(line.split()[2]) for line in lines.splitlines())
+
+    before = lab.counters("bridge1")
+    with crafted.Offer(lab) as offer, paused(lab.daemon("pids", "bridge1")):
+        for number in range(64):
+            crafted.send_ip(lab, "balancer", offer.packet("A", number, 1))
+        wait_until(lambda: waiting() == 64, what="64 packets in the queue")
+    crafted.counted(lab, "bridge1", before, unknown_reset=64)
+    grown = increase(lab, "bridge1", before)
+    assert grown["packets"] == grown["verdicts"] == 64
+    assert grown["packet_batches"] <= 4
+    assert grown["verdict_batches"] <= 16

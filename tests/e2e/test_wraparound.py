@@ -94,6 +94,7 @@ def test_upload_through_the_wrap(lab, body, loss):
 
 # 1: the SYN has the last number, the request begins with 0; 2: its second byte has 0; 20: another
 # one; 60: it stands before the wrap, and the next request behind it.
+@pytest.mark.everywhere
 @pytest.mark.parametrize("distance", [1, 2, 20, 60])
 @pytest.mark.parametrize("pieces", [1, 7])
 def test_request_through_the_wrap(lab, distance, pieces):
@@ -314,6 +315,7 @@ class EarlyClock(CraftedTcp):
 
 
 # How many segments before the wrap: the SYN (1), its ACK, the request, later ones.
+@pytest.mark.everywhere
 @pytest.mark.parametrize("before", [1, 2, 3, 4, 8])
 def test_everything_wraps_at_the_begin(lab, body, before):
     """Sequence number and timestamp of the client, from the handshake on."""
