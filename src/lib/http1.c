@@ -361,15 +361,21 @@ static enum recognised headers(struct cursor *c, struct request *r)
 enum recognised http1_recognise(const uint8_t *buf, size_t len, unsigned int wanted,
 				struct request *request)
 {
-	struct request r = { .host.bytes = buf, .path.bytes = buf, .query.bytes = buf };
+	const struct slice none = { .bytes = buf };
+	struct request r;
 	struct cursor c = { buf, buf + len };
 	enum recognised step;
 
+	r.host = r.path = r.query = none;
 	step = request_line(&c, &r);
 	/* The authority of an absolute-form counts more than Host (RFC 9112, 3.2.2). */
 	if (step == RECOGNISED_REQUEST && wanted & REQUEST_HOST && r.host.len == 0)
 		step = headers(&c, &r);
-	if (step == RECOGNISED_REQUEST)
-		*request = r;
+	if (step == RECOGNISED_REQUEST) {
+		request->host = r.host;
+		request->path = r.path;
+		request->query = r.query;
+		request->alpn = none;
+	}
 	return step;
 }
