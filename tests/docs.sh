@@ -5,7 +5,8 @@
 # What a page documents stands in lists, as items of one form:
 #
 #   .It Fl c Ar file , Fl -config Ar file	an option; .It Cm NAME is a command of l3dsrctl
-#   .It Ic limits.flows				a setting, with a line "Default: VALUE." or "Required."
+#   .It Ic limits.flows				a setting, with a line "Default: VALUE.", "Required."
+#						or "Optional.", which has no default
 #   .It Va packets				a counter, in section COUNTERS, followed by its sentence
 #
 # Programs are taken from the current directory, pages and sources from $srcdir.
@@ -126,14 +127,16 @@ done
 
 for daemon in balancer bridge; do
 	page=$top/man/l3dsr-$daemon.conf.5
-	printed_settings $daemon "$top/etc/$daemon.conf" | cut -d' ' -f1 >said
+	for file in "$top/etc/$daemon.conf" "$top/tests/conf/good/$daemon-full.in"; do
+		printed_settings $daemon "$file"
+	done | cut -d' ' -f1 | sort -u >said
 	page_settings "$page" | cut -d' ' -f1 >documented
 	same "l3dsr-$daemon.conf: settings" said documented
 
 	# What a configuration without that setting prints; what it has to hold has no default.
 	page_settings "$page" | grep ' ' >documented
 	printed_settings $daemon "$top/tests/conf/good/$daemon-minimal.in" | while read -r name value; do
-		required=$(sed -n "/^\.It Ic $name\$/,/^\.It/{/^Required\.\$/p;}" "$page")
+		required=$(sed -n "/^\.It Ic $name\$/,/^\.It/{/^Required\.\$/p; /^Optional\.\$/p;}" "$page")
 		if test -n "$value" && test -z "$required"; then
 			echo "$name $value"
 		fi

@@ -35,6 +35,7 @@ struct handover {
 	struct hold hold;
 	struct handshake handshake;
 	const struct service_settings *service;
+	size_t pool;				/* that the request belongs to */
 	const struct backend_settings *backend; /* offered to; NULL while recognising */
 	uint64_t id;
 	uint64_t key;
@@ -54,8 +55,9 @@ int handover_init(struct handover_table *t, uint32_t capacity, uint32_t request_
 	t->handovers = calloc(capacity, sizeof(*t->handovers));
 	t->streams = calloc(capacity, request_bytes);
 	t->scratch = malloc(PACKET_MAX);
-	if (!t->handovers || !t->streams || !t->scratch || slots_init(&t->slots, capacity) ||
-	    index_init(&t->index, capacity) ||
+	t->url = malloc(URL_ROOM(request_bytes));
+	if (!t->handovers || !t->streams || !t->scratch || !t->url ||
+	    slots_init(&t->slots, capacity) || index_init(&t->index, capacity) ||
 	    expiry_init(&t->expiry, capacity, lifetime_ms, CLASSES))
 		return -ENOMEM;
 	return 0;
@@ -69,6 +71,7 @@ void handover_clean(struct handover_table *t)
 	free(t->handovers);
 	free(t->streams);
 	free(t->scratch);
+	free(t->url);
 }
 
 uint32_t handover_find(const struct handover_table *t, const struct tuple *tuple)
@@ -152,10 +155,10 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	static __thread struct log_limit limit;
 	struct handover *h = &w->handovers.handovers[slot];
 	const struct balancer *b = w->balancer;
-	const struct pool_settings *pool = &b->settings->pools[h->service->pool_number];
+	const struct pool_settings *pool = &b->settings->pools[h->pool];
 	uint32_t choice;
 
-	choice = pool_choose(b->pools[h->service->pool_number], h->key, h->tried);
+	choice = pool_choose(b->pools[h->pool], h->key, h->tried);
 	if (choice == POOL_NONE) {
 		counters_add(&w->counters, COUNTER_NO_BACKEND, 1);
 		log_warning_limited(&limit, now_ms,
@@ -186,12 +189,13 @@ static void next_backend(struct balancer_worker *w, uint32_t slot, const char *w
 	offer(w, slot, now_ms);
 }
 
+/* In h->pool: that of the service, unless a route wants the request and it only has no key. */
 static void fall_back(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
 	struct handover *h = &w->handovers.handovers[slot];
 	const struct addr *client = &tuple_of(w, slot)->src;
 
-	if (h->service->fallback == FALLBACK_RESET) {
+	if (h->service->fallback == FALLBACK_RESET || h->pool == NO_POOL) {
 		counters_add(&w->counters, COUNTER_FALLBACK_RESET, 1);
 		end_with_reset(w, slot);
 		return;
@@ -230,6 +234,60 @@ static size_t segments_held(const struct handover *h)
 	return h->hold.packets + hold_ready(&h->hold) / (mss ? mss : MSS_DEFAULT);
 }
 
+/* Which route wants the request, and by which key is its backend chosen? */
+static void route(struct balancer_worker *w, uint32_t slot, const struct request *request,
+		  uint64_t now_ms)
+{
+	struct handover *h = &w->handovers.handovers[slot];
+	const struct service_settings *service = h->service;
+	const struct addr *client = &tuple_of(w, slot)->src;
+	const struct key_policy *policy = &service->key;
+	uint8_t *buf = w->handovers.url;
+	struct request normal;
+	struct slice key;
+	size_t used = url_normalise(request, service->wanted, &normal, buf);
+
+	for (size_t i = 0; i < service->route_count; i++) {
+		if (!route_matches(&service->routes[i].match, &normal))
+			continue;
+		h->pool = service->routes[i].pool_number;
+		policy = &service->routes[i].key;
+		break;
+	}
+	if (h->pool == NO_POOL) {
+		counters_add(&w->counters, COUNTER_NO_ROUTE, 1);
+		end_with_reset(w, slot);
+		return;
+	}
+	key = url_key(&normal, policy, buf + used);
+	if (policy->kind == KEY_SOURCE)
+		key = (struct slice){ client->bytes, addr_len(client) };
+	if (!key.len) { /* a name that was not said */
+		counters_add(&w->counters, COUNTER_REQUESTS_NAMELESS, 1);
+		fall_back(w, slot, now_ms);
+		return;
+	}
+	counters_add(&w->counters, COUNTER_REQUESTS, 1);
+	h->key = pool_key(key.bytes, key.len);
+	offer(w, slot, now_ms);
+}
+
+static enum recognised ask_recogniser(const struct handover *h, size_t ready,
+				      struct request *request)
+{
+	const struct slice none = { .bytes = h->hold.stream };
+
+	switch (h->service->protocol) {
+	case PROTOCOL_TLS:
+		return client_hello_recognise(h->hold.stream, ready, request);
+	case PROTOCOL_TCP:
+		request->host = request->path = request->query = request->alpn = none;
+		return ready ? RECOGNISED_REQUEST : RECOGNISED_MORE;
+	default:
+		return http1_recognise(h->hold.stream, ready, h->service->wanted, request);
+	}
+}
+
 /* New bytes were held: is the request known now? */
 static void recognise(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
@@ -237,11 +295,9 @@ static void recognise(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	size_t ready = hold_ready(&h->hold);
 	struct request request;
 
-	switch (http1_recognise(h->hold.stream, ready, REQUEST_PATH, &request)) {
+	switch (ask_recogniser(h, ready, &request)) {
 	case RECOGNISED_REQUEST:
-		counters_add(&w->counters, COUNTER_REQUESTS, 1);
-		h->key = pool_key(request.path.bytes, request.path.len);
-		offer(w, slot, now_ms);
+		route(w, slot, &request, now_ms);
 		break;
 	case RECOGNISED_NOT:
 		counters_add(&w->counters, COUNTER_REQUESTS_NOT_RECOGNISED, 1);
@@ -376,6 +432,7 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct packet 
 	expiry_set(&t->expiry, slot, RECOGNISING, now_ms);
 	h->handshake = *hs;
 	h->service = balancer_service(w->balancer, &p->tuple.dst, p->tuple.dport);
+	h->pool = h->service->pool_number;
 	h->backend = NULL;
 	h->tsval = o->tsval;
 	h->tsecr = o->tsecr;

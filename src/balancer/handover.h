@@ -53,6 +53,7 @@ struct handover_table {
 	struct handover *handovers;
 	uint8_t *streams; /* request_bytes for each slot */
 	uint8_t *scratch; /* one packet, while it is built for its verdict */
+	uint8_t *url;	  /* one request in its normal form, while its key is made */
 	uint32_t request_bytes;
 	uint32_t serial; /* of the last id given */
 };

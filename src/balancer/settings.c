@@ -11,7 +11,8 @@
 #include "os/config.h"
 #include "os/log.h"
 
-#define PATH_LEN 96 /* "pools[4294967295].backends[4294967295].address" */
+#define OWNER_LEN 80 /* "pools[18446744073709551615].backends[18446744073709551615]" */
+#define PATH_LEN  (OWNER_LEN + 16)
 
 static const char *const handshakes[] = {
 	[HANDSHAKE_SNOOP] = "snoop",
@@ -31,8 +32,39 @@ static const char *const fallbacks[] = {
 	NULL,
 };
 
-static const char *const protocols[] = { "http", NULL };
-static const char *const keys[] = { "path", NULL };
+static const char *const protocols[] = {
+	[PROTOCOL_HTTP] = "http",
+	[PROTOCOL_TLS] = "tls",
+	[PROTOCOL_TCP] = "tcp",
+	NULL,
+};
+
+static const char *const keys[] = {
+	[KEY_DEFAULT] = "default",     [KEY_PATH] = "path",
+	[KEY_HOST_PATH] = "host+path", [KEY_URI] = "uri",
+	[KEY_HOST] = "host",	       [KEY_SNI] = "sni",
+	[KEY_SOURCE] = "source",       NULL,
+};
+
+/* The same three settings in a service and in a route. */
+/* clang-format off */
+#define KEY_SETTINGS(owner)									\
+	{ .name = "key",									\
+	  .noun = "a key",									\
+	  .type = SETTING_CHOICE,								\
+	  SETTING_FIELD(owner, key.kind),							\
+	  .choices = keys },									\
+	{ .name = "depth",									\
+	  .noun = "a number of segments",							\
+	  .type = SETTING_INT,									\
+	  SETTING_FIELD(owner, key.depth),							\
+	  .min = 0,										\
+	  .max = 64 },										\
+	{ .name = "arguments",									\
+	  .noun = "a list of names, divided by blanks,",					\
+	  .type = SETTING_TEXT,									\
+	  SETTING_FIELD(owner, key.arguments) }
+/* clang-format on */
 
 static const struct setting limits[] = {
 	{ .name = "handshakes",
@@ -136,6 +168,28 @@ static const struct setting pools[] = {
 	{ .name = NULL },
 };
 
+static const struct setting routes[] = {
+	{ .name = "host",
+	  .noun = "the name of a host",
+	  .type = SETTING_TEXT,
+	  SETTING_FIELD(route_settings, match.host) },
+	{ .name = "path",
+	  .noun = "the begin of a path",
+	  .type = SETTING_TEXT,
+	  SETTING_FIELD(route_settings, match.path) },
+	{ .name = "alpn",
+	  .noun = "the name of a protocol",
+	  .type = SETTING_TEXT,
+	  SETTING_FIELD(route_settings, match.alpn) },
+	KEY_SETTINGS(route_settings),
+	{ .name = "pool",
+	  .noun = "the name of a pool",
+	  .type = SETTING_NAME,
+	  SETTING_FIELD(route_settings, pool),
+	  .required = true },
+	{ .name = NULL },
+};
+
 static const struct setting services[] = {
 	{ .name = "name",
 	  .noun = "the name of a service",
@@ -167,11 +221,7 @@ static const struct setting services[] = {
 	  .type = SETTING_CHOICE,
 	  SETTING_FIELD(service_settings, protocol),
 	  .choices = protocols },
-	{ .name = "key",
-	  .noun = "a key",
-	  .type = SETTING_CHOICE,
-	  SETTING_FIELD(service_settings, key),
-	  .choices = keys },
+	KEY_SETTINGS(service_settings),
 	{ .name = "fallback",
 	  .noun = "a fallback",
 	  .type = SETTING_CHOICE,
@@ -181,8 +231,12 @@ static const struct setting services[] = {
 	{ .name = "pool",
 	  .noun = "the name of a pool",
 	  .type = SETTING_NAME,
-	  SETTING_FIELD(service_settings, pool),
-	  .required = true },
+	  SETTING_FIELD(service_settings, pool) },
+	{ .name = "routes",
+	  .noun = "a route",
+	  .type = SETTING_LIST,
+	  SETTING_ELEMENTS(service_settings, routes, route_count),
+	  .members = routes },
 	{ .name = NULL },
 };
 
@@ -299,24 +353,196 @@ static void check_index(struct settings_check *c, const struct service_settings 
 	}
 }
 
+/* @owner: "services[0]" or "services[0].routes[1]" */
 static void resolve_pool(struct settings_check *c, const struct balancer_settings *settings,
-			 size_t i)
+			 const char *owner, const char *name, size_t *number)
 {
-	struct service_settings *service = &settings->services[i];
 	char here[PATH_LEN];
 
+	*number = NO_POOL;
 	/* Without any pool that is already an error, and this would be nothing but its echo. */
-	if (!service->pool[0] || !settings->pool_count)
+	if (!name[0] || !settings->pool_count)
 		return;
 	for (size_t j = 0; j < settings->pool_count; j++) {
-		if (!strcmp(service->pool, settings->pools[j].name)) {
-			service->pool_number = j;
+		if (!strcmp(name, settings->pools[j].name)) {
+			*number = j;
 			return;
 		}
 	}
-	snprintf(here, sizeof(here), "services[%zu].pool", i);
-	settings_error(c, here, "\"%s\" is unknown; a pool is one of those listed in pools",
-		       service->pool);
+	snprintf(here, sizeof(here), "%.*s.pool", OWNER_LEN, owner);
+	settings_error(c, here, "\"%s\" is unknown; a pool is one of those listed in pools", name);
+}
+
+/* What of a request each kind of key needs. */
+static unsigned int key_wanted(int kind)
+{
+	switch (kind) {
+	case KEY_PATH:
+	case KEY_URI:
+		return REQUEST_PATH;
+	case KEY_HOST_PATH:
+		return REQUEST_PATH | REQUEST_HOST;
+	case KEY_HOST:
+	case KEY_SNI:
+		return REQUEST_HOST;
+	default:
+		return 0;
+	}
+}
+
+static bool key_possible(int kind, int protocol)
+{
+	return kind == KEY_SOURCE || (protocol == PROTOCOL_TLS && kind == KEY_SNI) ||
+	       (protocol == PROTOCOL_HTTP && kind != KEY_SNI);
+}
+
+static void check_arguments(struct settings_check *c, const char *owner,
+			    const struct key_policy *key)
+{
+	char here[PATH_LEN];
+	const char *at = key->arguments;
+
+	snprintf(here, sizeof(here), "%.*s.arguments", OWNER_LEN, owner);
+	if (*at && key->kind != KEY_URI)
+		settings_error(c, here, "only the key \"uri\" has arguments");
+	while (*at) {
+		size_t len = strcspn(at, " "), other_len;
+
+		if (!len || at[len + (at[len] == ' ')] == ' ' || (at[len] == ' ' && !at[len + 1])) {
+			settings_error(c, here,
+				       "one blank stands between two names, and none else");
+			return;
+		}
+		for (const char *other = key->arguments; other < at; other += other_len + 1) {
+			other_len = strcspn(other, " ");
+			if (other_len != len || memcmp(other, at, len) != 0)
+				continue;
+			settings_error(c, here, "%.*s is there twice", (int)len, at);
+			return;
+		}
+		at += len + (at[len] == ' ');
+	}
+}
+
+/* A policy that says nothing is @inherited. */
+static void resolve_key(struct settings_check *c, const char *owner, struct key_policy *key,
+			const struct key_policy *inherited, int protocol)
+{
+	char here[PATH_LEN];
+
+	if (key->kind == KEY_DEFAULT && !key->depth && !key->arguments[0]) {
+		*key = *inherited;
+		return;
+	}
+	if (key->kind == KEY_DEFAULT)
+		key->kind = inherited->kind;
+	if (!key_possible(key->kind, protocol)) {
+		snprintf(here, sizeof(here), "%.*s.key", OWNER_LEN, owner);
+		settings_error(c, here, "\"%s\" is no key of the protocol \"%s\"", keys[key->kind],
+			       protocols[protocol]);
+	}
+	if (key->depth && !(key_wanted(key->kind) & REQUEST_PATH)) {
+		snprintf(here, sizeof(here), "%.*s.depth", OWNER_LEN, owner);
+		settings_error(c, here, "the key \"%s\" has no segments", keys[key->kind]);
+	}
+	check_arguments(c, owner, key);
+}
+
+/* Routes are compared with requests in their normal form: how would that of a route be written? */
+static void check_normal(struct settings_check *c, const char *owner, const struct route *route)
+{
+	const struct request as_written = {
+		.host = { (const uint8_t *)route->host, strlen(route->host) },
+		.path = { (const uint8_t *)route->path, strlen(route->path) },
+	};
+	uint8_t buf[URL_ROOM(sizeof(*route))];
+	char here[PATH_LEN];
+	struct request n;
+
+	url_normalise(&as_written, REQUEST_HOST | REQUEST_PATH, &n, buf);
+	if (n.host.len != as_written.host.len ||
+	    memcmp(n.host.bytes, route->host, n.host.len) != 0) {
+		snprintf(here, sizeof(here), "%.*s.host", OWNER_LEN, owner);
+		settings_error(c, here, "would never match; write \"%.*s\"", (int)n.host.len,
+			       n.host.bytes);
+	}
+	if (n.path.len != as_written.path.len ||
+	    memcmp(n.path.bytes, route->path, n.path.len) != 0) {
+		snprintf(here, sizeof(here), "%.*s.path", OWNER_LEN, owner);
+		settings_error(c, here, "would never match; write \"%.*s\"", (int)n.path.len,
+			       n.path.bytes);
+	}
+}
+
+static void check_route(struct settings_check *c, const char *owner, const struct route *route,
+			int protocol)
+{
+	const char *star = strchr(route->host, '*');
+	char here[PATH_LEN];
+
+	if (star && (star != route->host || star[1] != '.' || !star[2] || strchr(star + 1, '*'))) {
+		snprintf(here, sizeof(here), "%.*s.host", OWNER_LEN, owner);
+		settings_error(c, here,
+			       "a star stands for names below a domain: "
+			       "\"*.example.com\"");
+	}
+	if (route->host[0] != '[' && strpbrk(route->host, ":/ ")) {
+		snprintf(here, sizeof(here), "%.*s.host", OWNER_LEN, owner);
+		settings_error(c, here, "a host has neither a port nor a path");
+	}
+	if (route->path[0] && (protocol != PROTOCOL_HTTP || route->path[0] != '/')) {
+		snprintf(here, sizeof(here), "%.*s.path", OWNER_LEN, owner);
+		settings_error(c, here,
+			       protocol == PROTOCOL_HTTP ? "a path begins with \"/\""
+							 : "only the protocol \"http\" has paths");
+	}
+	if (route->alpn[0] && protocol != PROTOCOL_TLS) {
+		snprintf(here, sizeof(here), "%.*s.alpn", OWNER_LEN, owner);
+		settings_error(c, here, "only the protocol \"tls\" has ALPN");
+	}
+	check_normal(c, owner, route);
+}
+
+static void resolve_routes(struct settings_check *c, const struct balancer_settings *settings,
+			   struct service_settings *service, const char *name)
+{
+	char owner[PATH_LEN];
+
+	if (service->route_count && service->protocol == PROTOCOL_TCP) {
+		snprintf(owner, sizeof(owner), "%.*s.routes", OWNER_LEN, name);
+		settings_error(c, owner, "the protocol \"tcp\" has nothing to route by");
+		return;
+	}
+	for (size_t i = 0; i < service->route_count; i++) {
+		struct route_settings *route = &service->routes[i];
+
+		snprintf(owner, sizeof(owner), "%.*s.routes[%zu]", NAME_LEN_MAX, name, i);
+		resolve_pool(c, settings, owner, route->pool, &route->pool_number);
+		resolve_key(c, owner, &route->key, &service->key, service->protocol);
+		check_route(c, owner, &route->match, service->protocol);
+		service->wanted |= route_wanted(&route->match) | key_wanted(route->key.kind);
+	}
+}
+
+static void resolve_service(struct settings_check *c, const struct balancer_settings *settings,
+			    size_t i)
+{
+	static const struct key_policy inherited[] = {
+		[PROTOCOL_HTTP] = { .kind = KEY_PATH },
+		[PROTOCOL_TLS] = { .kind = KEY_SNI },
+		[PROTOCOL_TCP] = { .kind = KEY_SOURCE },
+	};
+	struct service_settings *service = &settings->services[i];
+	char name[OWNER_LEN];
+
+	snprintf(name, sizeof(name), "services[%zu]", i);
+	resolve_pool(c, settings, name, service->pool, &service->pool_number);
+	/* One without a name could not be read, and that is an error already. */
+	if (service->name[0] && !service->pool[0] && !service->route_count)
+		settings_error(c, name, "neither a pool nor routes; a service has one of them");
+	resolve_key(c, name, &service->key, &inherited[service->protocol], service->protocol);
+	service->wanted = key_wanted(service->key.kind);
+	resolve_routes(c, settings, service, name);
 }
 
 /* A bridge with the virtual address would be the balancer itself. */
@@ -353,7 +579,7 @@ static void check(struct settings_check *c, void *all)
 	struct balancer_settings *settings = all;
 
 	for (size_t i = 0; i < settings->service_count; i++) {
-		resolve_pool(c, settings, i);
+		resolve_service(c, settings, i);
 		check_port(c, settings->services, i);
 		check_index(c, settings->services, i);
 	}

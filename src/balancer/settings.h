@@ -8,6 +8,8 @@
 #include <stdio.h>
 
 #include "lib/addr.h"
+#include "lib/route.h"
+#include "lib/url.h"
 
 #define NAME_LEN_MAX 63
 #define INDEX_MAX    63
@@ -16,6 +18,7 @@
 enum handshake_source { HANDSHAKE_SNOOP, HANDSHAKE_SOCKET };
 enum data_plane { DATA_PLANE_KERNEL, DATA_PLANE_USERSPACE };
 enum service_fallback { FALLBACK_SOURCE, FALLBACK_RESET };
+enum service_protocol { PROTOCOL_HTTP, PROTOCOL_TLS, PROTOCOL_TCP };
 
 struct backend_settings {
 	char name[NAME_LEN_MAX + 1]; /* letters, digits, '-', '_', '.'; unique in its pool */
@@ -30,16 +33,30 @@ struct pool_settings {
 	size_t backend_count;
 };
 
+struct route_settings {
+	struct route match;
+	struct key_policy key; /* that of the service, if the route has none */
+	char pool[NAME_LEN_MAX + 1];
+	size_t pool_number; /* into pools[], resolved by the check */
+};
+
+#define NO_POOL SIZE_MAX
+
 struct service_settings {
 	char name[NAME_LEN_MAX + 1]; /* unique */
 	struct addr address;	     /* the VIP; IPv4 */
 	int port;		     /* 1..65535, default 80; (address, port) unique */
 	int index;    /* 1..63; one per address: equal addresses, equal index, and back */
-	int protocol; /* "http", the only value so far */
-	int key;      /* "path", the only value so far */
+	int protocol; /* enum service_protocol: "http" (default), "tls" or "tcp" */
+	struct key_policy key;
 	int fallback; /* enum service_fallback: "source" (default) or "reset" */
-	char pool[NAME_LEN_MAX + 1]; /* must exist */
-	size_t pool_number;	     /* into pools[], resolved by the check */
+	char pool[NAME_LEN_MAX +
+		  1];	    /* for what no route wants; may be missing if there are routes */
+	size_t pool_number; /* into pools[] or NO_POOL, resolved by the check */
+	struct route_settings *routes; /* the first that matches counts */
+	size_t route_count;
+	unsigned int
+		wanted; /* enum request_part: what keys and routes need, resolved by the check */
 };
 
 struct balancer_settings {

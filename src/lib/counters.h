@@ -41,6 +41,8 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(SOCKETS_CLOSED, sockets_closed, BALANCER, "connections closed because the client left or sent no request in time") \
 	X(REQUESTS, requests, BALANCER, "requests recognised")                                      \
 	X(REQUESTS_NOT_RECOGNISED, requests_not_recognised, BALANCER, "connections that began with something else than the service's protocol") \
+	X(REQUESTS_NAMELESS, requests_nameless, BALANCER, "requests without the host or server name that is their key") \
+	X(NO_ROUTE, no_route, BALANCER, "connections reset because no route of their service wanted them, and it has no pool") \
 	X(REQUESTS_TOO_LONG, requests_too_long, BALANCER, "requests that filled limits.request_bytes and were not complete") \
 	X(REQUESTS_TIMED_OUT, requests_timed_out, BALANCER, "requests that were not complete within timeouts.request_ms") \
 	X(REQUESTS_REFUSED, requests_refused, BALANCER, "connections reset because limits.requests were held") \

@@ -189,7 +189,7 @@ static void set_default(const struct setting *t, void *field)
 		break;
 	case SETTING_TEXT:
 	case SETTING_NAME:
-		snprintf(field, t->size, "%s", t->text);
+		snprintf(field, t->size, "%s", t->text ? t->text : "");
 		break;
 	case SETTING_ADDR:
 		addr_parse(field, t->text);

@@ -51,7 +51,7 @@ struct setting {
 	size_t count_offset;
 	int min, max;
 	int number;		    /* default of a number or a choice */
-	const char *text;	    /* default of a text or an address */
+	const char *text;	    /* default of a text or an address; a text may have none */
 	const char *const *choices; /* ends with NULL */
 	const struct setting *members;
 };

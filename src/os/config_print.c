@@ -75,10 +75,26 @@ static void print_value(const struct setting *t, const char *base, unsigned int 
 	}
 }
 
+/* A text without a default that was not given, a list that nobody needs: there is no value. */
+static bool is_missing(const struct setting *t, const char *base)
+{
+	switch (t->type) {
+	case SETTING_TEXT:
+	case SETTING_NAME:
+		return !t->text && !base[t->offset];
+	case SETTING_LIST:
+		return *(const size_t *)(base + t->count_offset) == 0;
+	default:
+		return false;
+	}
+}
+
 static void print_members(const struct setting *table, const char *base, unsigned int depth,
 			  FILE *out)
 {
 	for (; table->name; table++) {
+		if (is_missing(table, base))
+			continue;
 		print_indent(out, depth);
 		fprintf(out, "%s = ", table->name);
 		print_value(table, base, depth, out);
