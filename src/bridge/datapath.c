@@ -87,6 +87,25 @@ static void pass_direct(struct step *s)
 	queue_accept_marked(s->w->worker.queue, s->qp->queue, s->qp->id, MARK_DIRECT);
 }
 
+/*
+ * The web server repeats its SYN-ACK: what should have completed its handshake was lost behind the
+ * balancer. A client with something to say repeats that by itself; one that waits for the server's words
+ * does not, so it gets the SYN-ACK, for which it repeats its ACK (RFC 9293, 3.10.7.4).
+ */
+static void syn_ack_repeated(struct step *s, uint32_t slot)
+{
+	struct splice_table *splices = &s->w->splices;
+
+	if (splices->flows[slot].asked_again) {
+		splices->flows[slot].asked_again = false;
+		drop(s, COUNTER_DROP_SWALLOWED);
+		return;
+	}
+	counters_add(&s->w->counters, COUNTER_SYN_ACKS_PASSED, 1);
+	splice_to_client(splices, slot, &s->p, s->now_ms);
+	accept_translated(s);
+}
+
 /* From the web server: what belongs to no connection of a balancer is none of our business. */
 static bool step_server(struct step *s)
 {
@@ -104,7 +123,7 @@ static bool step_server(struct step *s)
 		splice_to_client(splices, slot, &s->p, s->now_ms);
 		accept_translated(s);
 	} else if (splice_repeats(splices, slot, &s->p)) {
-		drop(s, COUNTER_DROP_SWALLOWED);
+		syn_ack_repeated(s, slot);
 	} else {
 		/* The web server has forgotten the old one and takes a new one, not from us. */
 		counters_add(&s->w->counters, COUNTER_SPLICES_ENDED, 1);

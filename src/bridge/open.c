@@ -213,7 +213,7 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
  * time until the ACK (tcp_synack_rtt_meas()). It would take that from the ACK's timestamps instead, which
  * has none for that reason: HANDOFF_FAR_US.
  */
-static void spoil_measurement(struct bridge_worker *w, const struct splice_flow *f,
+static void spoil_measurement(struct bridge_worker *w, struct splice_flow *f,
 			      const struct packet *syn_ack)
 {
 	const struct packet_spec spec = {
@@ -224,6 +224,7 @@ static void spoil_measurement(struct bridge_worker *w, const struct splice_flow 
 	};
 
 	inject_build(&w->inject, &spec);
+	f->asked_again = true;
 	counters_add(&w->counters, COUNTER_UNMEASURED, 1);
 }
 

@@ -57,6 +57,7 @@ enum splice_state {
  * @id, @answer:	of the offer: for answers; zero in a copy of what the kernel knows
  * @next:	what the client sends next: FIN and RST elsewhere are not its own
  * @fin:	who has said FIN: bits 0 (client) and 1 (web server)
+ * @asked_again:	the next repetition of the web server's SYN-ACK was asked for here
  */
 struct splice_flow {
 	struct splice numbers;
@@ -67,6 +68,7 @@ struct splice_flow {
 	uint32_t next;
 	uint8_t options, wscale_client, wscale_balancer;
 	uint8_t fin, index;
+	bool asked_again;
 	uint64_t id;
 	struct endpoint answer;
 };

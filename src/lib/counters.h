@@ -82,6 +82,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(KERNEL_SPLICED, kernel_spliced, BRIDGE, "connections given to the kernel to translate")   \
 	X(KERNEL_SCALE, kernel_scale, BRIDGE, "connections that the kernel cannot translate because their window scales differ") \
 	X(KERNEL_FAILED, kernel_failed, BRIDGE, "connections that the kernel did not take")          \
+	X(SYN_ACKS_PASSED, syn_acks_passed, BRIDGE, "SYN-ACKs that the web server repeated, sent on for the client to acknowledge again") \
 	X(UNMEASURED, unmeasured, BRIDGE, "connections whose web server was kept from measuring the handshake, because the client is far") \
 	X(PORT_CHANGED, port_changed, BRIDGE, "connections opened from another port because the client's own was taken") \
 	X(SERVER_RESET_OLD, server_reset_old, BRIDGE, "connections of the web server reset because their client began anew") \
