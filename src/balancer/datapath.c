@@ -16,6 +16,7 @@ struct step {
 	struct balancer_worker *w;
 	struct queue_packet *qp;
 	struct packet p;
+	const struct service_settings *service;
 	uint64_t now_ms;
 	bool begins_anew; /* on a connection that the kernel's maps still have */
 };
@@ -157,7 +158,8 @@ static bool step_output(struct step *s)
 /* The sets of the ruleset may name a service that was taken out of the configuration. */
 static bool step_service(struct step *s)
 {
-	if (balancer_service(s->w->balancer, &s->p.tuple.dst, s->p.tuple.dport))
+	s->service = balancer_service(s->w->balancer, &s->p.tuple.dst, s->p.tuple.dport);
+	if (s->service)
 		return false;
 	counters_add(&s->w->counters, COUNTER_PASSED, 1);
 	accept_unchanged(s);
@@ -269,6 +271,16 @@ static bool step_handover(struct step *s)
 	return true;
 }
 
+/* Where the server speaks first, nothing is to be waited for, and the kernel has seen nothing yet. */
+static bool step_greeted(struct step *s)
+{
+	if (s->service->speaks != SPEAKS_SERVER || s->p.flags & TCP_RST)
+		return false;
+	snoop_ack(&s->w->snoop, &s->p, s->now_ms);
+	handover_begin(s->w, s->service, &s->p, s->qp, s->now_ms);
+	return true;
+}
+
 /* A connection that has not sent data yet belongs to the kernel. */
 static bool step_silent(struct step *s)
 {
@@ -292,7 +304,7 @@ static bool step_silent(struct step *s)
 
 static bool step_begin(struct step *s)
 {
-	handover_begin(s->w, &s->p, s->qp, s->now_ms);
+	handover_begin(s->w, s->service, &s->p, s->qp, s->now_ms);
 	return true;
 }
 
@@ -300,7 +312,7 @@ static void packet(void *context, struct queue_packet *qp, uint64_t now_ms)
 {
 	static bool (*const steps[])(struct step *) = {
 		step_parse,    step_output,   step_service, step_steered, step_syn,
-		step_checksum, step_handover, step_silent,  step_begin,
+		step_checksum, step_handover, step_greeted, step_silent,  step_begin,
 	};
 	struct step s = { .w = context, .qp = qp, .now_ms = now_ms };
 

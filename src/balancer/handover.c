@@ -282,7 +282,8 @@ static enum recognised ask_recogniser(const struct handover *h, size_t ready,
 		return client_hello_recognise(h->hold.stream, ready, request);
 	case PROTOCOL_TCP:
 		request->host = request->path = request->query = request->alpn = none;
-		return ready ? RECOGNISED_REQUEST : RECOGNISED_MORE;
+		return ready || h->service->speaks == SPEAKS_SERVER ? RECOGNISED_REQUEST
+								    : RECOGNISED_MORE;
 	default:
 		return http1_recognise(h->hold.stream, ready, h->service->wanted, request);
 	}
@@ -356,12 +357,15 @@ static bool ask_socket(struct balancer_worker *w, const struct packet *p,
 }
 
 /* The two sources of the handshake behind one question; see snoop.h and listener.h. */
-static bool find_handshake(struct balancer_worker *w, const struct packet *p,
-			   const struct queue_packet *qp, struct handshake *hs, bool *acked,
-			   uint64_t now_ms)
+static bool find_handshake(struct balancer_worker *w, const struct service_settings *service,
+			   const struct packet *p, const struct queue_packet *qp,
+			   struct handshake *hs, bool *acked, uint64_t now_ms)
 {
-	if (w->balancer->settings->handshake == HANDSHAKE_SNOOP &&
+	if ((service->speaks == SPEAKS_SERVER ||
+	     w->balancer->settings->handshake == HANDSHAKE_SNOOP) &&
 	    snoop_find(&w->snoop, &p->tuple, hs, acked)) {
+		if (!packet_payload_len(p)) /* this may be that ACK */
+			*acked = false;
 		counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SNOOP, 1);
 		return true;
 	}
@@ -404,6 +408,30 @@ static void pass_without_data(struct balancer_worker *w, struct packet *p,
 			     mark_for_kernel(qp));
 }
 
+/*
+ * The same for a service that speaks first, whose client may have nothing more to say. If the ACK has
+ * made a connection (nothing was seen of its SYN: too many are on their way, or SYN cookies are on), an
+ * old number makes the client repeat it (RFC 9293, 3.10.7.4), and that finds the accepted socket.
+ */
+static void ask_client(struct balancer_worker *w, const struct packet *p, uint64_t now_ms)
+{
+	struct handshake hs;
+	struct reply_ack ack = { .tuple = p->tuple };
+
+	if (listener_handshake(&w->listener, &p->tuple, &hs))
+		return; /* was asked before */
+	queue_flush(w->worker.queue);
+	datapath_accept(w, now_ms);
+	if (!listener_handshake(&w->listener, &p->tuple, &hs))
+		return;
+	snoop_forget(&w->snoop, &p->tuple); /* it knows another SYN-ACK */
+	ack.seq = hs.isn_b;
+	ack.ack = hs.isn_c + 1;
+	ack.window = (uint16_t)(UINT16_MAX >> hs.wscale_balancer);
+	reply_duplicate_ack(&w->inject, &ack);
+	counters_add(&w->counters, COUNTER_ACK_ASKED_FOR, 1);
+}
+
 static void refuse(struct balancer_worker *w, const struct packet *p, const struct queue_packet *qp,
 		   enum counter why)
 {
@@ -422,8 +450,9 @@ static uint16_t merged_most(const struct handshake *hs)
 		       : TCP_OPTIONS_MAX;
 }
 
-static void start(struct balancer_worker *w, uint32_t slot, const struct packet *p,
-		  const struct handshake *hs, const struct tcp_options *o, uint64_t now_ms)
+static void start(struct balancer_worker *w, uint32_t slot, const struct service_settings *service,
+		  const struct packet *p, const struct handshake *hs, const struct tcp_options *o,
+		  uint64_t now_ms)
 {
 	struct handover_table *t = &w->handovers;
 	struct handover *h = &t->handovers[slot];
@@ -431,8 +460,8 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct packet 
 	index_insert(&t->index, slot, &p->tuple);
 	expiry_set(&t->expiry, slot, RECOGNISING, now_ms);
 	h->handshake = *hs;
-	h->service = balancer_service(w->balancer, &p->tuple.dst, p->tuple.dport);
-	h->pool = h->service->pool_number;
+	h->service = service;
+	h->pool = service->pool_number;
 	h->backend = NULL;
 	h->tsval = o->tsval;
 	h->tsecr = o->tsecr;
@@ -441,8 +470,8 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct packet 
 		  hs->isn_c + 1, merged_most(hs));
 }
 
-void handover_begin(struct balancer_worker *w, struct packet *p, const struct queue_packet *qp,
-		    uint64_t now_ms)
+void handover_begin(struct balancer_worker *w, const struct service_settings *service,
+		    struct packet *p, const struct queue_packet *qp, uint64_t now_ms)
 {
 	static __thread struct log_limit requests_limit, flows_limit;
 	struct tcp_options o;
@@ -453,8 +482,10 @@ void handover_begin(struct balancer_worker *w, struct packet *p, const struct qu
 	uint32_t slot;
 
 	(void)tcp_options_parse(&o, options, len);
-	if (!find_handshake(w, p, qp, &hs, &acked, now_ms) || !belongs(w, &hs, p, &o)) {
+	if (!find_handshake(w, service, p, qp, &hs, &acked, now_ms) || !belongs(w, &hs, p, &o)) {
 		pass_without_data(w, p, qp);
+		if (service->speaks == SPEAKS_SERVER)
+			ask_client(w, p, now_ms);
 		return;
 	}
 	if (steer_full(&w->steer)) {
@@ -472,7 +503,7 @@ void handover_begin(struct balancer_worker *w, struct packet *p, const struct qu
 		refuse(w, p, qp, COUNTER_REQUESTS_REFUSED);
 		return;
 	}
-	start(w, slot, p, &hs, &o, now_ms);
+	start(w, slot, service, p, &hs, &o, now_ms);
 	if (!acked) {
 		/* Its socket would wait for this ACK and repeat its SYN-ACK for a minute. */
 		counters_add(&w->counters, COUNTER_ACK_COMPLETED, 1);

@@ -14,7 +14,9 @@
 /*
  * DOC: Theory of operation
  *
- * A handover begins with the first data of a connection whose handshake is known, and goes through
+ * A handover begins with the first data of a connection whose handshake is known, or, of a service
+ * whose server speaks first, with the ACK that completes the handshake: that is the packet that is held
+ * then, and there is nothing to recognise. It goes through
  *
  *   RECOGNISING	packets are held, the recogniser is asked after each that brought new bytes;
  *			ends with a key, with the service's fallback, or with its time
@@ -45,6 +47,7 @@
 
 struct balancer_worker;
 struct handover;
+struct service_settings;
 
 struct handover_table {
 	struct slots slots;
@@ -68,10 +71,10 @@ uint32_t handover_find(const struct handover_table *t, const struct tuple *tuple
 
 /**
  * handover_begin() - the first data of a connection; the packet gets its verdict, now or later
- * @p: from the client to a service, parsed, with data
+ * @p: from the client to @service, parsed, with data; or its ACK, if the server speaks first
  */
-void handover_begin(struct balancer_worker *w, struct packet *p, const struct queue_packet *qp,
-		    uint64_t now_ms);
+void handover_begin(struct balancer_worker *w, const struct service_settings *service,
+		    struct packet *p, const struct queue_packet *qp, uint64_t now_ms);
 /** handover_packet() - another packet of a client that has a handover; its verdict is given here */
 void handover_packet(struct balancer_worker *w, uint32_t slot, struct packet *p,
 		     const struct queue_packet *qp, uint64_t now_ms);

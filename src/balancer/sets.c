@@ -85,7 +85,7 @@ int sets_make(struct nft_table *nft, const struct balancer *b)
 	for (size_t i = 0; i < s->service_count; i++) {
 		nft_set_put_endpoint(services, &s->services[i].address,
 				     (uint16_t)s->services[i].port);
-		if (watch)
+		if (watch || s->services[i].speaks == SPEAKS_SERVER)
 			nft_set_put_endpoint(watched, &s->services[i].address,
 					     (uint16_t)s->services[i].port);
 		snprintf(chain, sizeof(chain), INDEX_CHAIN, (unsigned int)s->services[i].index);

@@ -39,6 +39,12 @@ static const char *const protocols[] = {
 	NULL,
 };
 
+static const char *const speakers[] = {
+	[SPEAKS_CLIENT] = "client",
+	[SPEAKS_SERVER] = "server",
+	NULL,
+};
+
 static const char *const keys[] = {
 	[KEY_DEFAULT] = "default",     [KEY_PATH] = "path",
 	[KEY_HOST_PATH] = "host+path", [KEY_URI] = "uri",
@@ -221,6 +227,11 @@ static const struct setting services[] = {
 	  .type = SETTING_CHOICE,
 	  SETTING_FIELD(service_settings, protocol),
 	  .choices = protocols },
+	{ .name = "speaks",
+	  .noun = "who speaks first",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(service_settings, speaks),
+	  .choices = speakers },
 	KEY_SETTINGS(service_settings),
 	{ .name = "fallback",
 	  .noun = "a fallback",
@@ -540,6 +551,13 @@ static void resolve_service(struct settings_check *c, const struct balancer_sett
 	/* One without a name could not be read, and that is an error already. */
 	if (service->name[0] && !service->pool[0] && !service->route_count)
 		settings_error(c, name, "neither a pool nor routes; a service has one of them");
+	if (service->speaks == SPEAKS_SERVER && service->protocol != PROTOCOL_TCP) {
+		char here[PATH_LEN];
+
+		snprintf(here, sizeof(here), "%s.speaks", name);
+		settings_error(c, here, "with the protocol \"%s\" the client speaks first",
+			       protocols[service->protocol]);
+	}
 	resolve_key(c, name, &service->key, &inherited[service->protocol], service->protocol);
 	service->wanted = key_wanted(service->key.kind);
 	resolve_routes(c, settings, service, name);

@@ -19,6 +19,7 @@ enum handshake_source { HANDSHAKE_SNOOP, HANDSHAKE_SOCKET };
 enum data_plane { DATA_PLANE_KERNEL, DATA_PLANE_USERSPACE };
 enum service_fallback { FALLBACK_SOURCE, FALLBACK_RESET };
 enum service_protocol { PROTOCOL_HTTP, PROTOCOL_TLS, PROTOCOL_TCP };
+enum service_speaks { SPEAKS_CLIENT, SPEAKS_SERVER };
 
 struct backend_settings {
 	char name[NAME_LEN_MAX + 1]; /* letters, digits, '-', '_', '.'; unique in its pool */
@@ -48,6 +49,7 @@ struct service_settings {
 	int port;		     /* 1..65535, default 80; (address, port) unique */
 	int index;    /* 1..63; one per address: equal addresses, equal index, and back */
 	int protocol; /* enum service_protocol: "http" (default), "tls" or "tcp" */
+	int speaks;   /* first; enum service_speaks: "client" (default), or "server" with "tcp" */
 	struct key_policy key;
 	int fallback; /* enum service_fallback: "source" (default) or "reset" */
 	char pool[NAME_LEN_MAX +

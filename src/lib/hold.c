@@ -212,7 +212,8 @@ enum hold_result hold_add(struct hold *h, const struct packet *p, uint32_t id, u
 	fin = place.flags & TCP_FIN;
 	if (!fits_fin(h, &place, fin))
 		return HOLD_OUTSIDE;
-	if (covered(h, &place) && (!fin || h->fin))
+	/* The first packet need not bring anything: it may be the ACK that begins the connection. */
+	if (h->packets && covered(h, &place) && (!fin || h->fin))
 		return HOLD_DUPLICATE;
 	if (h->packets < HOLD_PACKETS)
 		result = keep(h, p, &place, id, queue);

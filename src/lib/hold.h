@@ -66,8 +66,8 @@ struct hold {
 };
 
 enum hold_result {
-	HOLD_NEW,	/* held; it brought bytes that were missing, or the FIN */
-	HOLD_MERGED,	/* not held: its bytes were taken over into an earlier packet */
+	HOLD_NEW,    /* held; it brought bytes that were missing, or the FIN, or it is the first */
+	HOLD_MERGED, /* not held: its bytes were taken over into an earlier packet */
 	HOLD_DUPLICATE, /* not held: all its bytes were there already */
 	HOLD_OUTSIDE,	/* not held: beyond the buffer or before its begin */
 	HOLD_FULL,	/* not held: no room for another packet or span */
@@ -77,7 +77,7 @@ enum hold_result {
 void hold_init(struct hold *h, uint8_t *stream, uint32_t capacity, uint32_t first, uint16_t mss);
 
 /**
- * hold_add() - store a packet that has data or FIN
+ * hold_add() - store a packet that has data or FIN, or the ACK that begins a connection
  * @id, @queue: whom the verdict is owed to, if HOLD_NEW is returned
  * A packet that begins before the stream (a keepalive probe with one old byte), or reaches beyond
  * the buffer (a large upload whose packets were merged on reception), is cut to its part inside

@@ -120,7 +120,7 @@ static void add(struct hold *h, struct model *m, struct sent *sent, uint32_t num
 	case HOLD_NEW:
 	case HOLD_MERGED:
 		CHECK(h->packets - before.packets <= 1);
-		CHECK(missing(m, sent, true) || (fin && !m->fin));
+		CHECK(missing(m, sent, true) || (fin && !m->fin) || !before.packets);
 		m->owed += h->packets - before.packets;
 		m->room[number] = sent->len > h->mss ? sent->len : h->mss;
 		if (fin && !m->fin) {

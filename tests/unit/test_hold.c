@@ -388,6 +388,39 @@ static void test_fin_alone(void **state)
 	check_release(b, request, 0, true);
 }
 
+/* The ACK that completes a handshake: held if it is the first, and then as it came. */
+static void test_ack_first(void **state)
+{
+	struct bench *b = *state;
+	struct packet p;
+
+	assert_int_equal(add(b, 0, 0, 0), HOLD_NEW);
+	assert_int_equal(b->h.packets, 1);
+	assert_int_equal(hold_ready(&b->h), 0);
+	assert_false(hold_complete(&b->h));
+	assert_true(b->h.packet[0].intact);
+	build(b, 0, &p);
+	assert_int_equal(p.seq, FIRST);
+	assert_int_equal(packet_payload_len(&p), 0);
+	assert_int_equal(add(b, 0, 0, 0), HOLD_DUPLICATE);
+	/* What comes behind it stays behind it. */
+	assert_int_equal(add(b, 0, 20, TCP_FIN), HOLD_NEW);
+	assert_int_equal(b->h.packet[0].len, 0);
+	check_release(b, request, 20, true);
+
+	/* One that is late: data in front of it were lost. */
+	again(b);
+	assert_int_equal(add(b, 20, 0, 0), HOLD_NEW);
+	build(b, 0, &p);
+	assert_int_equal(p.seq, FIRST + 20);
+	assert_int_equal(add(b, 0, 20, 0), HOLD_NEW);
+	assert_int_equal(hold_ready(&b->h), 20);
+
+	/* But not an old number. */
+	again(b);
+	assert_int_equal(add_bytes(b, -1, "", 0, 0), HOLD_OUTSIDE);
+}
+
 static void test_fin_with_data(void **state)
 {
 	struct bench *b = *state;
@@ -653,6 +686,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_before_the_stream, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_beyond_capacity, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fin_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ack_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fin_with_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fin_before_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fin_elsewhere, setup, teardown),
