@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -15,6 +16,7 @@
 #include "lib/pool.h"
 
 #define KEYS	     10000
+#define MANY_KEYS    100000
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 struct member {
@@ -166,6 +168,94 @@ static void test_weight_change(void **state)
 	}
 	/* From 1/3 to 3/7 of all keys: 952, standard deviation 30. */
 	assert_in_range(moved, 832, 1072);
+}
+
+/*
+ * Loads before and after say how many keys must move: whoever has more than before has got them from
+ * others. No more than that may move, up to one in a hundred; and the loads are those of the weights.
+ */
+struct moves {
+	uint16_t *before, *after;
+	uint32_t *loads_before, *loads_after; /* by number of the backend */
+};
+
+static struct pool *numbered(uint32_t count, uint32_t without, uint32_t heavier)
+{
+	struct pool *pool = pool_new(count);
+
+	assert_non_null(pool);
+	for (uint32_t i = 0; i < count; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "cache%u", i);
+		assert_int_equal(pool_add(pool, name,
+					  i == without	 ? 0
+					  : i == heavier ? 150
+							 : 100),
+				 i);
+	}
+	return pool;
+}
+
+static void choose_many(struct pool *pool, uint16_t *chosen, uint32_t *loads)
+{
+	memset(loads, 0, pool_count(pool) * sizeof(*loads));
+	for (uint32_t n = 0; n < MANY_KEYS; n++) {
+		chosen[n] = (uint16_t)pool_choose(pool, key_of(n), NULL);
+		loads[chosen[n]]++;
+	}
+	pool_free(pool);
+}
+
+static void check_moves(const struct moves *m, uint32_t count, uint32_t changed, double share)
+{
+	double expected = MANY_KEYS * share, load = m->loads_after[changed];
+	uint32_t moved = 0, must = 0;
+
+	for (uint32_t n = 0; n < MANY_KEYS; n++)
+		moved += m->before[n] != m->after[n];
+	for (uint32_t i = 0; i < count; i++)
+		if (m->loads_after[i] > m->loads_before[i])
+			must += m->loads_after[i] - m->loads_before[i];
+	assert_true(moved > 0);
+	assert_true(moved >= must && moved <= must * 1.01);
+	/* Within one in a hundred of all keys, and within four standard deviations. */
+	assert_true(load > expected - MANY_KEYS * 0.01 && load < expected + MANY_KEYS * 0.01);
+	assert_true((load - expected) * (load - expected) <= 4 * 4 * expected * (1 - share));
+}
+
+static void test_moves(void **state)
+{
+	static const uint32_t counts[] = { 2, 3, 16, 128, 1000 };
+	struct moves m = {
+		.before = malloc(MANY_KEYS * sizeof(*m.before)),
+		.after = malloc(MANY_KEYS * sizeof(*m.after)),
+		.loads_before = malloc(1000 * sizeof(*m.loads_before)),
+		.loads_after = malloc(1000 * sizeof(*m.loads_after)),
+	};
+
+	(void)state;
+	assert_true(m.before && m.after && m.loads_before && m.loads_after);
+	for (size_t i = 0; i < COUNT(counts); i++) {
+		uint32_t count = counts[i], changed = count / 2;
+
+		/* Without it, with it, without it again, and with more weight. */
+		choose_many(numbered(count, changed, count), m.before, m.loads_before);
+		choose_many(numbered(count, count, count), m.after, m.loads_after);
+		check_moves(&m, count, changed, 1.0 / count);
+		for (uint32_t n = 0; n < MANY_KEYS; n++)
+			assert_true(m.before[n] == m.after[n] || m.after[n] == changed);
+		choose_many(numbered(count, changed, count), m.before, m.loads_before);
+		check_moves(&(struct moves){ m.after, m.before, m.loads_after, m.loads_before },
+			    count, changed, 0);
+		choose_many(numbered(count, count, changed), m.before, m.loads_before);
+		check_moves(&(struct moves){ m.after, m.before, m.loads_after, m.loads_before },
+			    count, changed, 1.5 / (count + 0.5));
+	}
+	free(m.before);
+	free(m.after);
+	free(m.loads_before);
+	free(m.loads_after);
 }
 
 static void test_order_does_not_matter(void **state)
@@ -374,6 +464,7 @@ int main(void)
 		cmocka_unit_test(test_spread_of_many),
 		cmocka_unit_test(test_remove_and_add),
 		cmocka_unit_test(test_weight_change),
+		cmocka_unit_test(test_moves),
 		cmocka_unit_test(test_order_does_not_matter),
 		cmocka_unit_test(test_scaled_weights),
 		cmocka_unit_test(test_second_choice),
