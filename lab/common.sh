@@ -12,9 +12,8 @@ LAB=${L3DSR_LAB:-0}
 BUILD=$(realpath -m "${L3DSR_BUILD:-$TOP}")
 STATE=/run/l3dsr-lab-$LAB
 FILES=$TOP/build/lab-files	# what the web servers serve: made once, shared by all labs
-HOSTS=(client balancer backend1 backend2)
-DAEMONS=(balancer bridge1 bridge2)
 VIP=192.168.33.10
+BACKENDS_MAX=4
 
 # Programs of the system live in sbin, which is not in every user's PATH.
 export PATH=$PATH:/usr/sbin:/sbin
@@ -47,6 +46,24 @@ netns() {
 	echo "l3dsr-$LAB-$1"
 }
 
+# set_backends N - what hosts and daemons a lab with that many backends has
+set_backends() {
+	local number
+	HOSTS=(client balancer)
+	DAEMONS=(balancer)
+	for ((number = 1; number <= $1; number++)); do
+		HOSTS+=("backend$number")
+		DAEMONS+=("bridge$number")
+	done
+}
+
+# Those of the lab that is up; without one, what lab/up would make.
+if [ -r "$STATE/backends" ]; then
+	set_backends "$(cat "$STATE/backends")"
+else
+	set_backends 2
+fi
+
 is_host() {
 	local host
 	for host in "${HOSTS[@]}"; do
@@ -66,12 +83,14 @@ is_up() {
 
 # daemon_host NAME - the host that a daemon runs on; fails if there is no such daemon
 daemon_host() {
-	case $1 in
-	balancer) echo balancer ;;
-	bridge1) echo backend1 ;;
-	bridge2) echo backend2 ;;
-	*) return 1 ;;
-	esac
+	local name
+	for name in "${DAEMONS[@]}"; do
+		[ "$name" != "$1" ] || {
+			echo "${name/bridge/backend}"
+			return 0
+		}
+	done
+	return 1
 }
 
 # marked MARK - pids of all processes with L3DSR_LAB_MEMBER=MARK in the environment they began with

@@ -30,7 +30,7 @@ FILES = TOP / "build" / "lab-files"
 DAEMONS = ("balancer", "bridge1", "bridge2")
 HOSTS = ("client", "balancer", "backend1", "backend2")
 VIP = "192.168.33.10"
-SERVERS = {"backend1": "192.168.33.30", "backend2": "192.168.33.31"}
+SERVERS = {"backend1": "192.168.33.30", "backend2": "192.168.33.31"}  # of a usual lab
 SANITIZER = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|WARNING: .*Sanitizer")
 
 DATA_PLANES = ["kernel", "userspace"]
@@ -82,7 +82,14 @@ class Lab:
         self.state = pathlib.Path(f"/run/l3dsr-lab-{self.name}")
         self.environ = dict(os.environ, L3DSR_LAB=self.name)
         self.killed = set()
-        self.reported = {name: 0 for name in DAEMONS}
+        self.reported = collections.Counter()
+
+    @property
+    def daemons(self):
+        """Those it has while it is up: DAEMONS, and more after up("--backends", 4)."""
+        count = self.state / "backends"
+        bridges = int(count.read_text()) if count.exists() else len(SERVERS)
+        return ("balancer", *(f"bridge{number + 1}" for number in range(bridges)))
 
     def run(self, script, *arguments, check=True, timeout=40, **options):
         """Run lab/SCRIPT; its output is captured as text."""
@@ -186,7 +193,7 @@ class Lab:
     def sanitizer_reports(self):
         """Lines of the daemons' logs in which a sanitizer complains, each told once."""
         found = []
-        for name in DAEMONS:
+        for name in self.daemons:
             text = self.log(name)
             found += [f"{name}: {line}" for line in text[self.reported[name]:].splitlines()
                       if SANITIZER.search(line)]
@@ -203,7 +210,7 @@ class Lab:
         wrong = []
         if not (self.state / "up").exists():
             return wrong
-        for name in DAEMONS:
+        for name in self.daemons:
             if self.daemon("pids", name):
                 self.run("daemon", "stop", name, check=False)
             status = self.state / f"{name}.status"
@@ -313,7 +320,7 @@ def pytest_runtest_makereport(item):
         return
     for fixture in ("session_lab", "own_lab"):
         lab = getattr(item, "funcargs", {}).get(fixture)
-        for name in DAEMONS if lab else ():
+        for name in lab.daemons if lab else ():
             lines = lab.log(name).splitlines()[-100:]
             if lines:
                 report.sections.append((f"end of the log of {name}, {fixture}", "\n".join(lines)))

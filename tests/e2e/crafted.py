@@ -128,13 +128,13 @@ def replaced(text, old, new):
     return text.replace(old, new)
 
 
-def up(lab, directory, **texts):
+def up(lab, directory, *arguments, **texts):
     """Bring up a lab, some of its daemons with a configuration of the test's own."""
     files = []
     for name, text in texts.items():
         files.append(directory / f"{name}.conf")
         files[-1].write_text(text)
-    lab.up(*files)
+    lab.up(*arguments, *files)
 
 
 @contextlib.contextmanager

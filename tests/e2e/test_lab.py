@@ -53,6 +53,27 @@ def test_client_reaches_web_server_directly(lab, backend):
     wait_until(lambda: f'{answer.local} "GET /page/direct HTTP/1.1" 200' in lab.web_log(backend))
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_backends(own_lab, count):
+    """Less or more than two: hosts, bridges and web servers, and the balancer knows them all."""
+    own_lab.up("--backends", count)
+    assert len(own_lab.daemons) == 1 + count
+    for number in range(1, count + 1):
+        assert own_lab.curl(f"http://192.168.33.{29 + number}/whoami").backend == f"backend{number}"
+        assert own_lab.daemon("pids", f"bridge{number}")
+    assert {own_lab.curl(f"/page/{page}").backend for page in range(60)} == \
+        {f"backend{number}" for number in range(1, count + 1)}
+    before = pids(own_lab)
+    own_lab.down()
+    assert_gone(own_lab, before)
+
+
+@pytest.mark.parametrize("arguments", [("--backends", "0"), ("--backends", "5"), ("--backends",)])
+def test_no_such_number_of_backends(own_lab, arguments):
+    assert own_lab.up(*arguments, check=False).returncode == 2
+    assert not own_lab.state.exists()
+
+
 def test_several_client_addresses(lab):
     for number in (101, 120):
         address = f"192.168.33.{number}"

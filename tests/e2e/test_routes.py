@@ -87,6 +87,38 @@ def test_a_pool_for_the_rest(own_lab, tmp_path):
         assert b"X-Backend: " + second.encode() in sock.recv(4096)
 
 
+def test_four_backends(own_lab, tmp_path):
+    """Pools that share backends; each stays within its own, and uses all of them."""
+    def pool(name, *numbers):
+        return f'{{ name = "{name}"; backends = (' + ", ".join(
+            f'{{ name = "cache{number}"; address = "192.168.33.{19 + number}"; }}'
+            for number in numbers) + "); }"
+
+    def seen(target, host):
+        return {get(own_lab, target.format(number), host) for number in range(60)}
+
+    text = crafted.replaced(crafted.template("balancer"), "pools = (",
+                            f"pools = ({pool('live', 1, 2, 3)}, {pool('vod', 3, 4)}, ")
+    text = crafted.replaced(text, 'pool = "caches";', """
+        routes = (
+            { path = "/live/"; depth = 2; pool = "live"; },
+            { host = "vod.example"; key = "host+path"; pool = "vod"; }
+        );
+        pool = "caches"; """)
+    crafted.up(own_lab, tmp_path, "--backends", 4, balancer=text)
+    assert seen("/live/{}/1.ts", "www") == {"backend1", "backend2", "backend3"}
+    assert seen("/{}", "vod.example") == {"backend3", "backend4"}
+    assert seen("/page/{}", "www") == {"backend1", "backend2"}
+    # All of a stream together, and together with others where a host has said so.
+    assert len(seen("/live/news/{}.ts", "vod.example")) == 1
+    # A pool goes on with what it has left, and with nothing of another.
+    own_lab.daemon("kill", "bridge4")
+    assert seen("/{}", "vod.example") == {"backend3"}
+    own_lab.daemon("kill", "bridge3")
+    assert seen("/{}", "vod.example") == {None}
+    assert seen("/live/{}/1.ts", "www") == {"backend1", "backend2"}
+
+
 def backends(lab, targets, host="www"):
     """The backends that answer, one for each target."""
     return [get(lab, target, host) for target in targets]
