@@ -24,7 +24,16 @@ static void take(void *context, const void *key, size_t key_len, const void *dat
 		b->count = number + 1;
 }
 
-static uint16_t number_of(struct bridges *b, const struct addr *address)
+/* A worker that looks meanwhile sees all of the address, or none. */
+static void give(struct bridges *b, size_t number, const struct addr *address)
+{
+	memcpy(b->addresses[number].bytes, address->bytes, sizeof(address->bytes));
+	__atomic_store_n(&b->addresses[number].family, address->family, __ATOMIC_RELEASE);
+	if (number >= b->count)
+		b->count = number + 1;
+}
+
+uint16_t bridges_number(struct bridges *b, const struct addr *address)
 {
 	size_t number = 0;
 
@@ -36,22 +45,24 @@ static uint16_t number_of(struct bridges *b, const struct addr *address)
 	}
 	if (!number)
 		number = b->count > 1 ? b->count : 1;
-	if (number > BRIDGES_MAX)
+	if (number > BRIDGES_MAX) {
+		log_error("the map bridges4 of table inet %s is full: delete the table, "
+			  "with all connections in it",
+			  b->table);
 		return 0;
-	b->addresses[number] = *address;
-	if (number >= b->count)
-		b->count = number + 1;
+	}
+	give(b, number, address);
 	return (uint16_t)number;
 }
 
-int bridges_init(struct bridges *b, const struct balancer_settings *settings, const char *table)
+int bridges_init(struct bridges *b, const char *table)
 {
 	struct nft_reader reader;
 	int ret;
 
+	b->table = table;
 	b->addresses = calloc(BRIDGES_MAX + 1, sizeof(*b->addresses));
-	b->numbers = calloc(settings->backend_count, sizeof(*b->numbers));
-	if (!b->addresses || !b->numbers) {
+	if (!b->addresses) {
 		log_error("not enough memory for the numbers of bridges");
 		return -ENOMEM;
 	}
@@ -60,33 +71,15 @@ int bridges_init(struct bridges *b, const struct balancer_settings *settings, co
 		return ret;
 	ret = nft_map_each(&reader, "bridges4", take, b);
 	nft_reader_close(&reader);
-	if (ret && ret != -ENOENT) { /* without a table there are no connections either */
-		log_error("cannot read the map bridges4 of table inet %s: %s", table,
-			  strerror(-ret));
-		return ret;
-	}
-	for (size_t i = 0; i < settings->pool_count; i++) {
-		const struct pool_settings *pool = &settings->pools[i];
-
-		for (size_t j = 0; j < pool->backend_count; j++) {
-			const struct backend_settings *backend = &pool->backends[j];
-
-			b->numbers[backend->number] = number_of(b, &backend->address);
-			if (b->numbers[backend->number])
-				continue;
-			log_error("the map bridges4 of table inet %s is full: delete the table, "
-				  "with all connections in it",
-				  table);
-			return -ENOSPC;
-		}
-	}
-	return 0;
+	if (!ret || ret == -ENOENT) /* without a table there are no connections either */
+		return 0;
+	log_error("cannot read the map bridges4 of table inet %s: %s", table, strerror(-ret));
+	return ret;
 }
 
 void bridges_clean(struct bridges *b)
 {
 	free(b->addresses);
-	free(b->numbers);
 }
 
 void bridges_put(const struct bridges *b, struct nft_set *set)
@@ -98,5 +91,8 @@ void bridges_put(const struct bridges *b, struct nft_set *set)
 
 const struct addr *bridges_address(const struct bridges *b, uint32_t number)
 {
-	return number < b->count && b->addresses[number].family ? &b->addresses[number] : NULL;
+	if (number > BRIDGES_MAX ||
+	    !__atomic_load_n(&b->addresses[number].family, __ATOMIC_ACQUIRE))
+		return NULL;
+	return &b->addresses[number];
 }

@@ -35,15 +35,6 @@ static void accept_unchanged(struct step *s)
 		mark_accept(s->w->worker.queue, s->qp);
 }
 
-const struct service_settings *balancer_service(const struct balancer *b, const struct addr *vip,
-						uint16_t port)
-{
-	const struct tuple key = { .dst = *vip, .dport = port };
-	uint32_t number = index_find(&b->services, &key);
-
-	return number == SLOT_NONE ? NULL : &b->settings->services[number];
-}
-
 /* Ask the kernel's maps. */
 static const struct addr *bridge_in_kernel(struct balancer_worker *w, const struct tuple *tuple)
 {
@@ -57,7 +48,7 @@ static const struct addr *bridge_in_kernel(struct balancer_worker *w, const stru
 	if (nft_map_get(&w->nft, "flows4", key, sizeof(key), &number, sizeof(number)) &&
 	    nft_map_get(&w->nft, "closing4", key, sizeof(key), &number, sizeof(number)))
 		return NULL;
-	return bridges_address(&w->balancer->bridges, number);
+	return bridges_address(w->bridges, number);
 }
 
 /*
@@ -155,11 +146,11 @@ static bool step_output(struct step *s)
 	return true;
 }
 
-/* The sets of the ruleset may name a service that was taken out of the configuration. */
+/* The sets of the ruleset may name a service that is gone: its connections go on to their end. */
 static bool step_service(struct step *s)
 {
-	s->service = balancer_service(s->w->balancer, &s->p.tuple.dst, s->p.tuple.dport);
-	if (s->service)
+	s->service = generation_service(s->w->generation, &s->p.tuple.dst, s->p.tuple.dport);
+	if (s->service || !packet_is_syn(&s->p))
 		return false;
 	counters_add(&s->w->counters, COUNTER_PASSED, 1);
 	accept_unchanged(s);
@@ -241,6 +232,16 @@ static bool step_steered(struct step *s)
 	return true;
 }
 
+/* What the steps above have not found is the kernel's, but for what is held. */
+static bool step_gone(struct step *s)
+{
+	if (s->service || handover_find(&s->w->handovers, &s->p.tuple) != SLOT_NONE)
+		return false;
+	counters_add(&s->w->counters, COUNTER_PASSED, 1);
+	accept_unchanged(s);
+	return true;
+}
+
 static bool step_syn(struct step *s)
 {
 	struct balancer_worker *w = s->w;
@@ -311,7 +312,7 @@ static bool step_begin(struct step *s)
 static void packet(void *context, struct queue_packet *qp, uint64_t now_ms)
 {
 	static bool (*const steps[])(struct step *) = {
-		step_parse,    step_output,   step_service, step_steered, step_syn,
+		step_parse,    step_output,   step_service, step_steered, step_gone,  step_syn,
 		step_checksum, step_handover, step_greeted, step_silent,  step_begin,
 	};
 	struct step s = { .w = context, .qp = qp, .now_ms = now_ms };
@@ -334,7 +335,7 @@ static void readable(void *context, uint64_t now_ms)
 		len = recv(w->answer_fd, buf, sizeof(buf), MSG_DONTWAIT);
 		if (len < 0)
 			return;
-		fault = handoff_answer_decode(&answer, &w->balancer->keys, buf, (size_t)len);
+		fault = handoff_answer_decode(&answer, &w->generation->keys, buf, (size_t)len);
 		if (fault != HANDOFF_OK)
 			counters_add(&w->counters, counter_of_handoff_fault(fault), 1);
 		else
@@ -373,6 +374,21 @@ static int tick(void *context, uint64_t now_ms)
 	return handover_count(&w->handovers) || w->listener.over ? WORKER_BUSY_MS : WORKER_TICK_MS;
 }
 
+static void adopt(void *context, void *configuration, uint64_t now_ms)
+{
+	struct balancer_worker *w = context;
+	struct generation *g = configuration;
+	const struct balancer_settings *s = g->settings;
+	const struct listener_judge judge = { .use = use, .context = w };
+
+	w->generation = g;
+	listener_use(&w->listener, g->part[w->worker.number].listening, s->service_count,
+		     (uint64_t)s->timeouts.request_ms, &judge, now_ms);
+	handover_lifetime(&w->handovers, (uint64_t)s->timeouts.request_ms);
+	steer_lifetimes(&w->steer, (uint64_t)s->timeouts.idle_s * 1000,
+			(uint64_t)s->timeouts.closing_s * 1000);
+}
+
 static void stop(void *context)
 {
 	handover_stop(context);
@@ -383,4 +399,5 @@ const struct worker_role balancer_role = {
 	.readable = readable,
 	.tick = tick,
 	.stop = stop,
+	.adopt = adopt,
 };

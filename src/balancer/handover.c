@@ -34,6 +34,7 @@ _Static_assert(CLASSES <= EXPIRY_CLASSES, "one class for each wait");
 struct handover {
 	struct hold hold;
 	struct handshake handshake;
+	struct generation *generation; /* whose are service, pool and backend */
 	const struct service_settings *service;
 	size_t pool;				/* that the request belongs to */
 	const struct backend_settings *backend; /* offered to; NULL while recognising */
@@ -74,6 +75,11 @@ void handover_clean(struct handover_table *t)
 	free(t->url);
 }
 
+void handover_lifetime(struct handover_table *t, uint64_t request_ms)
+{
+	expiry_lifetime(&t->expiry, RECOGNISING, request_ms);
+}
+
 uint32_t handover_find(const struct handover_table *t, const struct tuple *tuple)
 {
 	return index_find(&t->index, tuple);
@@ -84,8 +90,19 @@ static const struct tuple *tuple_of(const struct balancer_worker *w, uint32_t sl
 	return &w->handovers.index.keys[slot];
 }
 
-static void release(struct handover_table *t, uint32_t slot)
+/* The main thread may free the generation as soon as it sees that nobody is left. */
+static void count(struct balancer_worker *w, struct generation *g, int change)
 {
+	uint32_t *handovers = &g->part[w->worker.number].handovers;
+
+	__atomic_store_n(handovers, *handovers + (uint32_t)change, __ATOMIC_RELEASE);
+}
+
+static void release(struct balancer_worker *w, uint32_t slot)
+{
+	struct handover_table *t = &w->handovers;
+
+	count(w, t->handovers[slot].generation, -1);
 	expiry_remove(&t->expiry, slot);
 	index_remove(&t->index, slot);
 	slots_put(&t->slots, slot);
@@ -134,7 +151,7 @@ static void send_record(struct balancer_worker *w, uint32_t slot, enum handoff_t
 		.options_len = tcp_options_write_syn(&offer, options),
 	};
 
-	record_send(&w->inject, &w->balancer->keys, &record, &syn, &h->backend->address);
+	record_send(&w->inject, &w->generation->keys, &record, &syn, &h->backend->address);
 }
 
 static void end_with_reset(struct balancer_worker *w, uint32_t slot)
@@ -146,7 +163,7 @@ static void end_with_reset(struct balancer_worker *w, uint32_t slot)
 	drop_held(w, h);
 	listener_close_silent(&w->listener, &tuple);
 	snoop_forget(&w->snoop, &tuple);
-	release(&w->handovers, slot);
+	release(w, slot);
 }
 
 /* Offer the connection to the best backend that was not tried yet. */
@@ -154,11 +171,11 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
 	static __thread struct log_limit limit;
 	struct handover *h = &w->handovers.handovers[slot];
-	const struct balancer *b = w->balancer;
-	const struct pool_settings *pool = &b->settings->pools[h->pool];
+	const struct generation *g = h->generation;
+	const struct pool_settings *pool = &g->settings->pools[h->pool];
 	uint32_t choice;
 
-	choice = pool_choose(b->pools[h->pool], h->key, h->tried);
+	choice = pool_choose(g->pools[h->pool], h->key, h->tried);
 	if (choice == POOL_NONE) {
 		counters_add(&w->counters, COUNTER_NO_BACKEND, 1);
 		log_warning_limited(&limit, now_ms,
@@ -180,12 +197,13 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 static void next_backend(struct balancer_worker *w, uint32_t slot, const char *why, uint64_t now_ms)
 {
 	const struct handover *h = &w->handovers.handovers[slot];
+	struct generation_part *part = &h->generation->part[w->worker.number];
+	struct log_limit *limit = &part->backend_limits[h->backend->number];
 	char text[ADDR_STRLEN];
 
-	log_warning_limited(&w->backend_limits[h->backend->number], now_ms,
-			    "service %s: backend %s (%s) does not take connections: %s",
-			    h->service->name, h->backend->name,
-			    addr_format(&h->backend->address, text), why);
+	log_warning_limited(
+		limit, now_ms, "service %s: backend %s (%s) does not take connections: %s",
+		h->service->name, h->backend->name, addr_format(&h->backend->address, text), why);
 	offer(w, slot, now_ms);
 }
 
@@ -362,7 +380,7 @@ static bool find_handshake(struct balancer_worker *w, const struct service_setti
 			   struct handshake *hs, bool *acked, uint64_t now_ms)
 {
 	if ((service->speaks == SPEAKS_SERVER ||
-	     w->balancer->settings->handshake == HANDSHAKE_SNOOP) &&
+	     w->generation->settings->handshake == HANDSHAKE_SNOOP) &&
 	    snoop_find(&w->snoop, &p->tuple, hs, acked)) {
 		if (!packet_payload_len(p)) /* this may be that ACK */
 			*acked = false;
@@ -460,6 +478,8 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct service
 	index_insert(&t->index, slot, &p->tuple);
 	expiry_set(&t->expiry, slot, RECOGNISING, now_ms);
 	h->handshake = *hs;
+	h->generation = w->generation;
+	count(w, h->generation, 1);
 	h->service = service;
 	h->pool = service->pool_number;
 	h->backend = NULL;
@@ -549,7 +569,7 @@ void handover_abandon(struct balancer_worker *w, uint32_t slot)
 		send_record(w, slot, HANDOFF_ABORT);
 	}
 	drop_held(w, h);
-	release(&w->handovers, slot);
+	release(w, slot);
 }
 
 /*
@@ -628,12 +648,12 @@ static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	}
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
 	steer_add(&w->steer, &tuple, &h->backend->address,
-		  w->balancer->bridges.numbers[h->backend->number], (uint8_t)h->service->index,
+		  h->generation->numbers[h->backend->number], (uint8_t)h->service->index,
 		  h->hold.first, now_ms);
 	release_held(w, slot, now_ms);
 	listener_hand_over(&w->listener, &tuple, now_ms);
 	snoop_forget(&w->snoop, &tuple);
-	release(&w->handovers, slot);
+	release(w, slot);
 }
 
 void handover_answer(struct balancer_worker *w, const struct handoff_answer *answer,

@@ -39,6 +39,9 @@
  * as by a receiver that misses the first byte, which let it go on (RFC 5681, 3.2; RFC 2018) without
  * anything being acknowledged.
  *
+ * A handover stays with the generation of the configuration that it has begun with (generation.h), but
+ * for the keys: whoever takes a key out of the file is sure that nothing is signed by it any more.
+ *
  * A handover is named towards bridges by a 64-bit id: its slot, and a number that is never used
  * twice. Answers to another id are late and without effect.
  *
@@ -65,6 +68,8 @@ struct handover_table {
 int handover_init(struct handover_table *t, uint32_t capacity, uint32_t request_bytes,
 		  uint64_t request_ms);
 void handover_clean(struct handover_table *t);
+/** handover_lifetime() - a request has this time from now on */
+void handover_lifetime(struct handover_table *t, uint64_t request_ms);
 
 /** handover_find() - the handover of @tuple (client to VIP), or SLOT_NONE */
 uint32_t handover_find(const struct handover_table *t, const struct tuple *tuple);

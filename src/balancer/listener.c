@@ -30,7 +30,7 @@ struct accepted {
 	int fd;
 };
 
-int listener_init(struct listener *l, uint32_t services, uint32_t capacity, uint64_t wait_ms,
+int listener_init(struct listener *l, uint32_t capacity, uint64_t wait_ms,
 		  struct counters *counters)
 {
 	const uint64_t lifetime_ms[CLASSES] = {
@@ -41,11 +41,8 @@ int listener_init(struct listener *l, uint32_t services, uint32_t capacity, uint
 	};
 
 	l->counters = counters;
-	l->fds = calloc(services, sizeof(*l->fds));
-	l->vips = calloc(services, sizeof(*l->vips));
 	l->accepted = calloc(capacity, sizeof(*l->accepted));
-	if (!l->fds || !l->vips || !l->accepted || slots_init(&l->slots, capacity) ||
-	    index_init(&l->index, capacity) ||
+	if (!l->accepted || slots_init(&l->slots, capacity) || index_init(&l->index, capacity) ||
 	    expiry_init(&l->expiry, capacity, lifetime_ms, CLASSES))
 		return -ENOMEM;
 	return 0;
@@ -101,9 +98,9 @@ void listener_check_scale(int window_scale)
 			    window_scale, (long)UINT16_MAX << window_scale);
 }
 
-int listener_listen(struct listener *l, const struct endpoint *vip, int window_scale,
-		    unsigned int worker, unsigned int workers)
+int listener_open(struct listening *l, int window_scale, unsigned int worker, unsigned int workers)
 {
+	const struct endpoint *vip = &l->vip;
 	char text[ENDPOINT_STRLEN];
 	int fd, ret;
 
@@ -117,8 +114,7 @@ int listener_listen(struct listener *l, const struct endpoint *vip, int window_s
 			close(fd);
 		return ret;
 	}
-	l->vips[l->fd_count] = *vip;
-	l->fds[l->fd_count++] = fd;
+	l->fd = fd;
 	return 0;
 }
 
@@ -229,13 +225,13 @@ static bool free_descriptor(struct listener *l, const struct listener_judge *jud
 }
 
 /* The next connection of a listening socket; -1 when there is none, or no descriptor for it. */
-static int accept_next(struct listener *l, uint32_t number, struct endpoint *client,
+static int accept_next(struct listener *l, int listening, struct endpoint *client,
 		       const struct listener_judge *judge, uint64_t now_ms)
 {
 	for (;;) {
 		struct sockaddr_storage ss;
 		socklen_t len = sizeof(ss);
-		int fd = accept4(l->fds[number], (struct sockaddr *)&ss, &len,
+		int fd = accept4(listening, (struct sockaddr *)&ss, &len,
 				 SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd >= 0) {
@@ -250,18 +246,18 @@ static int accept_next(struct listener *l, uint32_t number, struct endpoint *cli
 	}
 }
 
-static void accept_from(struct listener *l, uint32_t number, const struct listener_judge *judge,
-			uint64_t now_ms)
+static void accept_from(struct listener *l, const struct listening *from,
+			const struct listener_judge *judge, uint64_t now_ms)
 {
 	struct endpoint client;
 	struct tuple tuple;
 	int fd;
 
-	while ((fd = accept_next(l, number, &client, judge, now_ms)) >= 0) {
+	while ((fd = accept_next(l, from->fd, &client, judge, now_ms)) >= 0) {
 		tuple = (struct tuple){ .src = client.addr,
-					.dst = l->vips[number].addr,
+					.dst = from->vip.addr,
 					.sport = client.port,
-					.dport = l->vips[number].port };
+					.dport = from->vip.port };
 		if (judge->use(judge->context, &tuple) == LISTENER_HANDED_OVER)
 			close(fd);
 		else
@@ -271,8 +267,50 @@ static void accept_from(struct listener *l, uint32_t number, const struct listen
 
 void listener_accept(struct listener *l, const struct listener_judge *judge, uint64_t now_ms)
 {
-	for (uint32_t i = 0; i < l->fd_count; i++)
-		accept_from(l, i, judge, now_ms);
+	for (size_t i = 0; i < l->listening_count; i++)
+		accept_from(l, &l->listening[i], judge, now_ms);
+}
+
+static bool has(const struct listening *listening, size_t count, const struct endpoint *vip)
+{
+	for (size_t i = 0; i < count; i++)
+		if (listening[i].vip.port == vip->port &&
+		    addr_equal(&listening[i].vip.addr, &vip->addr))
+			return true;
+	return false;
+}
+
+static void close_idle(struct listener *l, const struct endpoint *vip,
+		       const struct listener_judge *judge)
+{
+	for (uint32_t slot = 0; slot < l->slots.fresh; slot++) {
+		unsigned int class = expiry_class(&l->expiry, slot);
+		const struct tuple *tuple = &l->index.keys[slot];
+
+		if ((class != WAITING && class != LEAVING) || tuple->dport != vip->port ||
+		    !addr_equal(&tuple->dst, &vip->addr) ||
+		    judge->use(judge->context, tuple) == LISTENER_BUSY)
+			continue;
+		close_spoken(release(l, slot));
+		counters_add(l->counters, COUNTER_SOCKETS_CLOSED, 1);
+	}
+}
+
+void listener_use(struct listener *l, const struct listening *listening, size_t count,
+		  uint64_t wait_ms, const struct listener_judge *judge, uint64_t now_ms)
+{
+	for (size_t i = 0; i < l->listening_count; i++) {
+		const struct listening *old = &l->listening[i];
+
+		if (has(listening, count, &old->vip))
+			continue;
+		accept_from(l, old, judge, now_ms);
+		close(old->fd);
+		close_idle(l, &old->vip, judge);
+	}
+	l->listening = listening;
+	l->listening_count = count;
+	expiry_lifetime(&l->expiry, WAITING, wait_ms);
 }
 
 /* Of the queue that TCP_REPAIR_QUEUE has chosen; see prepare(). */
@@ -419,12 +457,8 @@ void listener_clean(struct listener *l)
 				close_spoken(release(l, slot));
 		}
 	}
-	for (uint32_t i = 0; i < l->fd_count; i++)
-		close(l->fds[i]);
 	slots_clean(&l->slots);
 	index_clean(&l->index);
 	expiry_clean(&l->expiry);
 	free(l->accepted);
-	free(l->vips);
-	free(l->fds);
 }

@@ -28,15 +28,21 @@
  *
  * Each worker has a listening socket of its own for each service. A BPF program in the
  * SO_REUSEPORT group computes the hash of the ruleset, so that the kernel puts a connection into
- * the backlog of the worker that sees its packets.
+ * the backlog of the worker that sees its packets. They are opened by the main thread, and given to the
+ * worker with its configuration.
  */
 
 struct accepted;
 
+/** struct listening - one worker's listening socket of a service; @fd -1: none */
+struct listening {
+	struct endpoint vip;
+	int fd;
+};
+
 struct listener {
-	int *fds; /* one per service */
-	struct endpoint *vips;
-	uint32_t fd_count;
+	const struct listening *listening; /* one per service */
+	size_t listening_count;
 	struct slots slots;
 	struct index index;
 	struct expiry expiry;
@@ -49,18 +55,17 @@ struct listener {
  * listener_init() - a table of @capacity accepted sockets, without listening sockets yet
  * @wait_ms: how long a connection may be silent. 0 or -ENOMEM.
  */
-int listener_init(struct listener *l, uint32_t services, uint32_t capacity, uint64_t wait_ms,
+int listener_init(struct listener *l, uint32_t capacity, uint64_t wait_ms,
 		  struct counters *counters);
 void listener_clean(struct listener *l);
 
 /**
- * listener_listen() - begin to listen at @vip, for worker @worker of @workers
+ * listener_open() - begin to listen at @l->vip, for worker @worker of @workers
  * @window_scale: that clients are told, 0 to 14, or -1: what the kernel makes of its memory
- * To be called for one VIP by all workers in their order before the next VIP: the BPF program
- * chooses by the order of listen() calls. 0 or -errno after the reason was logged.
+ * For one address and port after the other, in the order of the workers: the kernel chooses by the
+ * order of listen() calls. 0 or -errno after the reason was logged.
  */
-int listener_listen(struct listener *l, const struct endpoint *vip, int window_scale,
-		    unsigned int worker, unsigned int workers);
+int listener_open(struct listening *l, int window_scale, unsigned int worker, unsigned int workers);
 
 /** listener_check_scale() - warn when the kernel's memory is too small for it: it tells less then */
 void listener_check_scale(int window_scale);
@@ -77,6 +82,14 @@ struct listener_judge {
 	enum listener_use (*use)(void *context, const struct tuple *tuple);
 	void *context;
 };
+
+/**
+ * listener_use() - these are the listening sockets from now on, and @wait_ms is the time for a request
+ * Those that were used before and are not among them are closed, with what was accepted from them and
+ * is idle: its service is gone.
+ */
+void listener_use(struct listener *l, const struct listening *listening, size_t count,
+		  uint64_t wait_ms, const struct listener_judge *judge, uint64_t now_ms);
 
 /** listener_accept() - take what the kernel has completed */
 void listener_accept(struct listener *l, const struct listener_judge *judge, uint64_t now_ms);

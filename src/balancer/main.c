@@ -9,74 +9,11 @@
 #include "balancer.h"
 #include "marks.h"
 #include "os/daemon.h"
-#include "os/key_file.h"
 #include "os/log.h"
 #include "os/service.h"
 #include "sets.h"
 
 #define RULESET SYSCONFDIR "/l3dsr/nft/balancer.nft"
-
-static int make_pools(struct balancer *b)
-{
-	const struct balancer_settings *settings = b->settings;
-
-	b->pools = calloc(settings->pool_count, sizeof(*b->pools));
-	if (!b->pools)
-		return -ENOMEM;
-	for (size_t i = 0; i < settings->pool_count; i++) {
-		const struct pool_settings *pool = &settings->pools[i];
-
-		b->pools[i] = pool_new((uint32_t)pool->backend_count);
-		if (!b->pools[i])
-			return -ENOMEM;
-		for (size_t j = 0; j < pool->backend_count; j++)
-			if (pool_add(b->pools[i], pool->backends[j].name,
-				     (uint32_t)pool->backends[j].weight) < 0)
-				return -ENOMEM;
-	}
-	return 0;
-}
-
-static int make_services(struct balancer *b)
-{
-	int ret = index_init(&b->services, (uint32_t)b->settings->service_count);
-
-	for (size_t i = 0; !ret && i < b->settings->service_count; i++) {
-		const struct service_settings *service = &b->settings->services[i];
-		const struct tuple key = { .dst = service->address,
-					   .dport = (uint16_t)service->port };
-
-		index_insert(&b->services, (uint32_t)i, &key);
-	}
-	return ret;
-}
-
-static int balancer_init(struct balancer *b, const struct balancer_settings *settings)
-{
-	int ret;
-
-	b->settings = settings;
-	ret = key_file_load(settings->key_file, &b->keys);
-	if (ret)
-		return ret;
-	ret = make_pools(b);
-	if (!ret)
-		ret = make_services(b);
-	if (ret) {
-		log_error("not enough memory for pools and services");
-		return ret;
-	}
-	return bridges_init(&b->bridges, settings, BALANCER_TABLE);
-}
-
-static void balancer_clean(struct balancer *b)
-{
-	for (size_t i = 0; b->pools && i < b->settings->pool_count; i++)
-		pool_free(b->pools[i]);
-	free(b->pools);
-	index_clean(&b->services);
-	bridges_clean(&b->bridges);
-}
 
 static int make_tables(struct balancer_worker *w, const struct balancer_settings *s)
 {
@@ -84,11 +21,8 @@ static int make_tables(struct balancer_worker *w, const struct balancer_settings
 	uint64_t request_ms = (uint64_t)s->timeouts.request_ms;
 	uint32_t requests = worker_share(s->limits.requests, threads);
 
-	w->backend_limits = calloc(s->backend_count, sizeof(*w->backend_limits));
-	if (!w->backend_limits ||
-	    snoop_init(&w->snoop, worker_share(s->limits.handshakes, threads), &w->counters) ||
-	    listener_init(&w->listener, (uint32_t)s->service_count, requests, request_ms,
-			  &w->counters) ||
+	if (snoop_init(&w->snoop, worker_share(s->limits.handshakes, threads), &w->counters) ||
+	    listener_init(&w->listener, requests, request_ms, &w->counters) ||
 	    handover_init(&w->handovers, requests, (uint32_t)s->limits.request_bytes, request_ms) ||
 	    steer_init(&w->steer, worker_share(s->limits.flows, threads),
 		       s->data_plane == DATA_PLANE_KERNEL, (uint64_t)s->timeouts.idle_s * 1000,
@@ -115,12 +49,11 @@ static int open_answers(struct balancer_worker *w)
 	return ret;
 }
 
-static int worker_make(struct balancer_worker *w, const struct balancer *b, unsigned int number)
+static int worker_make(struct balancer_worker *w, struct generation *g, unsigned int number)
 {
-	const struct balancer_settings *s = b->settings;
+	const struct balancer_settings *s = g->settings;
 	int ret;
 
-	w->balancer = b;
 	w->answer = (struct endpoint){ .addr = s->answer_address,
 				       .port = (uint16_t)(s->answer_port + (int)number) };
 	w->answer_fd = -1;
@@ -138,6 +71,8 @@ static int worker_make(struct balancer_worker *w, const struct balancer *b, unsi
 	w->worker.role = &balancer_role;
 	w->worker.context = w;
 	w->worker.extra_fd = w->answer_fd;
+	if (!ret)
+		worker_give(&w->worker, g);
 	return ret;
 }
 
@@ -152,27 +87,19 @@ static void worker_unmake(struct balancer_worker *w)
 	handover_clean(&w->handovers);
 	listener_clean(&w->listener);
 	snoop_clean(&w->snoop);
-	free(w->backend_limits);
 }
 
-/* For one service after the other, each worker in its turn: see listener_listen(). */
-static int listen_all(struct balancer_worker *workers, const struct balancer_settings *s)
-{
-	int ret = 0;
-
-	for (size_t i = 0; i < s->service_count; i++) {
-		const struct endpoint vip = { .addr = s->services[i].address,
-					      .port = (uint16_t)s->services[i].port };
-
-		for (int j = 0; !ret && j < s->threads; j++)
-			ret = listener_listen(&workers[j].listener, &vip, s->window_scale,
-					      (unsigned int)j, (unsigned int)s->threads);
-	}
-	return ret;
-}
-
+/**
+ * struct all - the process
+ * @path:	of the configuration
+ * @generation:	in force
+ * @unsettled:	the table does not hold what it should in the end
+ */
 struct all {
-	struct balancer balancer;
+	const char *path;
+	struct bridges bridges;
+	struct generation *generation;
+	bool unsettled;
 	struct balancer_worker workers[QUEUE_COUNT];
 	struct daemon daemon;
 };
@@ -193,47 +120,136 @@ static void read_gauges(const void *context, struct gauge gauges[DAEMON_GAUGES])
 	}
 }
 
-static int start(struct all *all, const struct balancer_settings *settings)
+static const struct program program;
+
+/* Let the table hold what @g and @before say (sets.h). */
+static int hold(struct all *all, const struct generation *g, const struct generation *before)
+{
+	struct nft_table contents = { .name = BALANCER_TABLE };
+	int ret = sets_make(&contents, g, before, &all->bridges);
+
+	if (!ret)
+		ret = daemon_hold(&all->daemon, &contents);
+	nft_sets_close(&contents);
+	return ret;
+}
+
+/* What was needed while workers went over to another generation is taken away behind them. */
+static void settle(struct all *all)
+{
+	if (daemon_adopted(&all->daemon) && generation_collect(all->generation))
+		all->unsettled = true;
+	if (all->unsettled && hold(all, all->generation, NULL) == 0)
+		all->unsettled = false;
+}
+
+static void tick(void *context, uint64_t now_ms)
+{
+	(void)now_ms;
+	settle(context);
+}
+
+/* The next generation, in force or not at all. */
+static int go_over(struct all *all, struct balancer_settings *settings)
+{
+	struct generation *now = all->generation;
+	struct generation *next = generation_new(settings, now, &all->bridges);
+
+	if (!next)
+		return -EINVAL;
+	next->older = now;
+	if (hold(all, next, now)) {
+		generation_close(next, now);
+		generation_free(next);
+		return -EINVAL;
+	}
+	all->generation = next;
+	all->unsettled = true;
+	log_set_level((enum log_level)next->settings->log_level);
+	if (!daemon_give(&all->daemon, next))
+		log_warning("a worker is busy, and takes the configuration when it can");
+	settle(all);
+	return 0;
+}
+
+static void reload(void *context)
+{
+	struct all *all = context;
+	struct balancer_settings *settings;
+
+	/* The sockets of a service that is gone may still be open, out of order: see listener_open(). */
+	if (!daemon_adopted(&all->daemon)) {
+		log_error("a worker has not taken the last configuration yet: no other is read");
+		return;
+	}
+	settings = program_reload(&program, all->path, all->generation->settings);
+	if (!settings || go_over(all, settings))
+		log_error("%s is not used: the last configuration stays in force", all->path);
+	else
+		log_info("%s was read again and is in force", all->path);
+}
+
+static int start(struct all *all, struct balancer_settings *settings)
 {
 	struct daemon *d = &all->daemon;
 	int ret = daemon_init(d);
 
 	if (!ret)
-		ret = balancer_init(&all->balancer, settings);
+		ret = bridges_init(&all->bridges, BALANCER_TABLE);
+	if (ret) {
+		balancer_settings_free(settings);
+		return ret;
+	}
+	all->generation = generation_new(settings, NULL, &all->bridges);
+	if (!all->generation)
+		return -EINVAL;
 	for (int i = 0; !ret && i < settings->threads; i++) {
 		struct balancer_worker *w = &all->workers[i];
 
-		ret = worker_make(w, &all->balancer, (unsigned int)i);
+		w->bridges = &all->bridges;
+		ret = worker_make(w, all->generation, (unsigned int)i);
 		d->workers[i] = &w->worker;
 		d->counters[i] = &w->counters;
 		d->count++;
 	}
 	listener_check_scale(settings->window_scale);
 	if (!ret)
-		ret = listen_all(all->workers, settings);
+		ret = nft_sets_open(&d->nft, BALANCER_TABLE);
 	if (!ret)
-		ret = sets_make(&d->nft, &all->balancer);
+		ret = sets_make(&d->nft, all->generation, NULL, &all->bridges);
 	return ret;
 }
 
-static int run(const void *settings)
+static void clean_generations(struct generation *g)
+{
+	if (g)
+		generation_close(g, NULL);
+	while (g) {
+		struct generation *older = g->older;
+
+		generation_free(g);
+		g = older;
+	}
+}
+
+static int run(void *settings, const char *path)
 {
 	struct all *all;
 	int ret = -ENOMEM;
 
 	log_set_level((enum log_level)((const struct balancer_settings *)settings)->log_level);
-	if (handoff_init()) {
-		log_error("cannot initialise libsodium");
-		return 1;
-	}
-	all = calloc(1, sizeof(*all));
+	all = handoff_init() ? NULL : calloc(1, sizeof(*all));
 	if (!all) {
-		log_error("not enough memory");
+		log_error("cannot initialise libsodium, or not enough memory");
+		balancer_settings_free(settings);
 		return 1;
 	}
+	all->path = path;
 	all->daemon.scope = COUNTER_BALANCER;
 	all->daemon.ruleset = RULESET;
 	all->daemon.read_gauges = read_gauges;
+	all->daemon.tick = tick;
+	all->daemon.reload = reload;
 	all->daemon.context = all;
 
 	ret = start(all, settings);
@@ -243,14 +259,15 @@ static int run(const void *settings)
 	for (size_t i = 0; i < all->daemon.count; i++)
 		worker_unmake(&all->workers[i]);
 	daemon_clean(&all->daemon);
-	balancer_clean(&all->balancer);
+	clean_generations(all->generation);
+	bridges_clean(&all->bridges);
 	free(all);
 	return ret ? 1 : 0;
 }
 
-static void *load(const char *path, FILE *errors)
+static void *load(const char *path, const void *running, FILE *errors)
 {
-	return balancer_settings_load(path, errors);
+	return balancer_settings_load(path, running, errors);
 }
 
 static void print(const void *settings, FILE *out)
@@ -263,17 +280,17 @@ static void clean(void *settings)
 	balancer_settings_free(settings);
 }
 
+static const struct program program = {
+	.name = "l3dsr-balancer",
+	.summary = "Hands each connection over to the backend that serves its URL.",
+	.config = SYSCONFDIR "/l3dsr/balancer.conf",
+	.load = load,
+	.print = print,
+	.free = clean,
+	.run = run,
+};
+
 int main(int argc, char **argv)
 {
-	static const struct program program = {
-		.name = "l3dsr-balancer",
-		.summary = "Hands each connection over to the backend that serves its URL.",
-		.config = SYSCONFDIR "/l3dsr/balancer.conf",
-		.load = load,
-		.print = print,
-		.free = clean,
-		.run = run,
-	};
-
 	return program_main(&program, argc, argv);
 }

@@ -60,41 +60,81 @@ static int keep_indexes(struct nft_set *indexes)
 	return ret;
 }
 
-int sets_make(struct nft_table *nft, const struct balancer *b)
+static void put_services(const struct generation *g, const struct generation *before,
+			 struct nft_set *services, struct nft_set *watched)
 {
-	const struct balancer_settings *s = b->settings;
-	struct nft_set *services, *vips, *backends, *answers, *bridges, *indexes, *watched;
+	const struct balancer_settings *s = g->settings;
 	bool watch = s->data_plane == DATA_PLANE_USERSPACE || s->handshake == HANDSHAKE_SNOOP;
-	char chain[NFT_CHAIN_LEN];
-	int ret;
-
-	ret = nft_sets_open(nft, BALANCER_TABLE);
-	if (ret)
-		return ret;
-	services = nft_sets_add(nft, "services4", s->service_count);
-	vips = nft_sets_add(nft, "vips4", s->service_count + OLD_VIPS_MAX);
-	backends = nft_sets_add(nft, "backends4", s->backend_count);
-	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
-	bridges = nft_sets_add(nft, "bridges4", b->bridges.count);
-	indexes = nft_sets_add(nft, "indexes4", s->service_count + OLD_VIPS_MAX);
-	watched = nft_sets_add(nft, "watched4", s->service_count);
-	if (!services || !vips || !backends || !answers || !bridges || !indexes || !watched)
-		return -ENOMEM;
-	make_rules(nft, s);
 
 	for (size_t i = 0; i < s->service_count; i++) {
-		nft_set_put_endpoint(services, &s->services[i].address,
-				     (uint16_t)s->services[i].port);
+		const struct addr *vip = &s->services[i].address;
+		uint16_t port = (uint16_t)s->services[i].port;
+
+		if (before && !generation_service(before, vip, port))
+			continue;
+		nft_set_put_endpoint(services, vip, port);
 		if (watch || s->services[i].speaks == SPEAKS_SERVER)
-			nft_set_put_endpoint(watched, &s->services[i].address,
-					     (uint16_t)s->services[i].port);
+			nft_set_put_endpoint(watched, vip, port);
+	}
+}
+
+static void put_indexes(const struct balancer_settings *s, struct nft_set *indexes)
+{
+	char chain[NFT_CHAIN_LEN];
+
+	for (size_t i = 0; i < s->service_count; i++) {
 		snprintf(chain, sizeof(chain), INDEX_CHAIN, (unsigned int)s->services[i].index);
 		nft_set_put_jump(indexes, &s->services[i].address, chain);
 	}
-	bridges_put(&b->bridges, bridges);
-	for (size_t i = 0; i < s->pool_count; i++)
-		for (size_t j = 0; j < s->pools[i].backend_count; j++)
-			nft_set_put_addr(backends, &s->pools[i].backends[j].address);
+}
+
+static size_t count_backends(const struct generation *g)
+{
+	size_t count = 0;
+
+	for (; g; g = g->older)
+		count += g->settings->backend_count;
+	return count;
+}
+
+static void put_backends(const struct generation *g, struct nft_set *backends)
+{
+	for (; g; g = g->older)
+		for (size_t i = 0; i < g->settings->pool_count; i++)
+			for (size_t j = 0; j < g->settings->pools[i].backend_count; j++)
+				nft_set_put_addr(backends,
+						 &g->settings->pools[i].backends[j].address);
+}
+
+int sets_make(struct nft_table *nft, const struct generation *g, const struct generation *before,
+	      const struct bridges *bridge_numbers)
+{
+	const struct balancer_settings *s = g->settings;
+	struct nft_set *services, *retired, *vips, *backends, *answers, *bridges, *indexes,
+		*watched;
+	int ret;
+
+	services = nft_sets_add(nft, "services4", s->service_count);
+	retired = nft_sets_add(nft, "retired4", g->retired_count);
+	vips = nft_sets_add(nft, "vips4", s->service_count + OLD_VIPS_MAX);
+	backends = nft_sets_add(nft, "backends4", count_backends(g));
+	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
+	bridges = nft_sets_add(nft, "bridges4", bridge_numbers->count);
+	indexes = nft_sets_add(nft, "indexes4", s->service_count + OLD_VIPS_MAX);
+	watched = nft_sets_add(nft, "watched4", s->service_count);
+	if (!services || !retired || !vips || !backends || !answers || !bridges || !indexes ||
+	    !watched) {
+		log_error("not enough memory for the sets of table inet %s", BALANCER_TABLE);
+		return -ENOMEM;
+	}
+	make_rules(nft, s);
+
+	put_services(g, before, services, watched);
+	for (size_t i = 0; i < g->retired_count; i++)
+		nft_set_put_endpoint(retired, &g->retired[i].addr, g->retired[i].port);
+	put_indexes(s, indexes);
+	put_backends(g, backends);
+	bridges_put(bridge_numbers, bridges);
 	for (int i = 0; i < s->threads; i++)
 		nft_set_put_endpoint(answers, &s->answer_address, (uint16_t)(s->answer_port + i));
 	ret = keep_indexes(indexes);

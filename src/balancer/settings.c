@@ -76,6 +76,7 @@ static const struct setting limits[] = {
 	{ .name = "handshakes",
 	  .noun = "the number of snooped handshakes",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, limits.handshakes),
 	  .min = 1,
 	  .max = 16777216,
@@ -83,6 +84,7 @@ static const struct setting limits[] = {
 	{ .name = "requests",
 	  .noun = "the number of held requests",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, limits.requests),
 	  .min = 1,
 	  .max = 1048576,
@@ -90,6 +92,7 @@ static const struct setting limits[] = {
 	{ .name = "request_bytes",
 	  .noun = "the size of a held request in bytes",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, limits.request_bytes),
 	  .min = 1024,
 	  .max = 65535,
@@ -97,6 +100,7 @@ static const struct setting limits[] = {
 	{ .name = "flows",
 	  .noun = "the number of steered connections",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, limits.flows),
 	  .min = 1,
 	  .max = 16777216,
@@ -104,6 +108,7 @@ static const struct setting limits[] = {
 	{ .name = "queue_length",
 	  .noun = "the length of a queue in packets",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, limits.queue_length),
 	  .min = 1,
 	  .max = 1048576,
@@ -255,6 +260,7 @@ static const struct setting table[] = {
 	{ .name = "threads",
 	  .noun = "the number of threads",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, threads),
 	  .min = 1,
 	  .max = QUEUE_COUNT,
@@ -273,11 +279,13 @@ static const struct setting table[] = {
 	{ .name = "answer_address",
 	  .noun = "an address of this host",
 	  .type = SETTING_ADDR,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, answer_address),
 	  .text = "192.168.33.10" },
 	{ .name = "answer_port",
 	  .noun = "the first of up to four ports",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, answer_port),
 	  .min = 1,
 	  .max = 65532,
@@ -285,12 +293,14 @@ static const struct setting table[] = {
 	{ .name = "data_plane",
 	  .noun = "a data plane",
 	  .type = SETTING_CHOICE,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, data_plane),
 	  .choices = data_planes,
 	  .number = DATA_PLANE_KERNEL },
 	{ .name = "window_scale",
 	  .noun = "a window scale, or -1 for the kernel's own,",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, window_scale),
 	  .min = -1,
 	  .max = 14,
@@ -298,6 +308,7 @@ static const struct setting table[] = {
 	{ .name = "handshake",
 	  .noun = "a source of handshakes",
 	  .type = SETTING_CHOICE,
+	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, handshake),
 	  .choices = handshakes,
 	  .number = HANDSHAKE_SOCKET },
@@ -605,7 +616,9 @@ static void check(struct settings_check *c, void *all)
 		check_backends(c, settings, i);
 }
 
-struct balancer_settings *balancer_settings_load(const char *path, FILE *errors)
+struct balancer_settings *balancer_settings_load(const char *path,
+						 const struct balancer_settings *running,
+						 FILE *errors)
 {
 	struct balancer_settings *settings = calloc(1, sizeof(*settings));
 
@@ -613,7 +626,7 @@ struct balancer_settings *balancer_settings_load(const char *path, FILE *errors)
 		fprintf(errors, "%s: %s\n", path, strerror(ENOMEM));
 		return NULL;
 	}
-	if (settings_load(table, settings, path, check, errors)) {
+	if (settings_load(table, settings, running, path, check, errors)) {
 		balancer_settings_free(settings);
 		return NULL;
 	}

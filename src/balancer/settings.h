@@ -91,10 +91,13 @@ struct balancer_settings {
 
 /**
  * balancer_settings_load() - read and check @path
+ * @running:	what the daemon runs by, if it does: what cannot be changed stays; or NULL
  * Returns the settings, to be freed with balancer_settings_free(), or NULL after every error was
  * written to @errors, one per line.
  */
-struct balancer_settings *balancer_settings_load(const char *path, FILE *errors);
+struct balancer_settings *balancer_settings_load(const char *path,
+						 const struct balancer_settings *running,
+						 FILE *errors);
 void balancer_settings_free(struct balancer_settings *settings);
 /** balancer_settings_print() - the canonical form: every setting, defaults too; parses to the same
  */

@@ -23,14 +23,19 @@ struct flow {
 	uint32_t next; /* the highest sequence number that the client has used, plus one */
 };
 
+/* Not for longer than the kernel may have it: the client's port can be used again. */
+static uint64_t learned_ms(uint64_t closing_ms)
+{
+	return closing_ms < LEARNED_MS ? closing_ms : LEARNED_MS;
+}
+
 int steer_init(struct steer *s, uint32_t capacity, bool kernel, uint64_t idle_ms,
 	       uint64_t closing_ms, struct counters *counters)
 {
 	const uint64_t lifetime_ms[CLASSES] = {
 		[ACTIVE] = idle_ms,
 		[CLOSING] = closing_ms,
-		/* Not for longer than the kernel may have it: the client's port can be used again. */
-		[LEARNED] = closing_ms < LEARNED_MS ? closing_ms : LEARNED_MS,
+		[LEARNED] = learned_ms(closing_ms),
 	};
 
 	s->counters = counters;
@@ -48,6 +53,13 @@ void steer_clean(struct steer *s)
 	index_clean(&s->index);
 	expiry_clean(&s->expiry);
 	free(s->flows);
+}
+
+void steer_lifetimes(struct steer *s, uint64_t idle_ms, uint64_t closing_ms)
+{
+	expiry_lifetime(&s->expiry, ACTIVE, idle_ms);
+	expiry_lifetime(&s->expiry, CLOSING, closing_ms);
+	expiry_lifetime(&s->expiry, LEARNED, learned_ms(closing_ms));
 }
 
 static void forget(struct steer *s, uint32_t slot)

@@ -51,6 +51,8 @@ struct steer {
 int steer_init(struct steer *s, uint32_t capacity, bool kernel, uint64_t idle_ms,
 	       uint64_t closing_ms, struct counters *counters);
 void steer_clean(struct steer *s);
+/** steer_lifetimes() - from now on, of all flows */
+void steer_lifetimes(struct steer *s, uint64_t idle_ms, uint64_t closing_ms);
 
 /** steer_full() - is there no room for another flow? Closing and learned ones make room. */
 bool steer_full(const struct steer *s);

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the rooms of the bridge share: the read-only rest of the process, and one worker. */
+/* What the rooms of the bridge share: one worker. */
 #ifndef L3DSR_BRIDGE_H
 #define L3DSR_BRIDGE_H
 
 #include "datapath.h"
+#include "generation.h"
 #include "lib/counters.h"
-#include "lib/flow_table.h"
-#include "lib/handoff.h"
 #include "open.h"
 #include "os/inject.h"
 #include "os/worker.h"
-#include "settings.h"
 #include "splice.h"
 #include "splice_kernel.h"
 #include "sweep.h"
@@ -21,21 +19,13 @@
 #define MARK_DIRECT	0x6c336475
 
 /**
- * struct bridge - what all workers read and none writes
- * @kernel:	timeouts of the kernel's data plane; NULL if all is translated here
+ * struct bridge_worker - one worker
+ * @generation:	what all of them read and none writes
  * @far_us:	round trip time from which on a client is far, see open.h
- * @services:	(any address, 0) -> (VIP, port): number into settings->services
  */
-struct bridge {
-	const struct bridge_settings *settings;
-	struct handoff_keys keys;
-	const struct sweep_timeouts *kernel;
-	uint32_t far_us;
-	struct index services;
-};
-
 struct bridge_worker {
-	const struct bridge *bridge;
+	const struct generation *generation;
+	uint32_t far_us;
 	struct worker worker;
 	struct counters counters;
 	int answer_fd; /* answers to balancers leave from here */

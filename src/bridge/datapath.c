@@ -45,7 +45,7 @@ static bool step_quote(struct step *s)
 		drop(s, COUNTER_DROP_CHECKSUM);
 		return true;
 	}
-	if (addr_equal(&q.tuple.src, &s->w->bridge->settings->address)) {
+	if (addr_equal(&q.tuple.src, &s->w->generation->settings->address)) {
 		/* About a connection of the bridge's own address, of which we know nothing. */
 		counters_add(&s->w->counters, COUNTER_PASSED, 1);
 		queue_accept(s->w->worker.queue, s->qp->queue, s->qp->id);
@@ -136,12 +136,8 @@ static bool step_server(struct step *s)
 /* From here on: from a balancer. The ruleset has put the VIP of the index in as destination. */
 static bool step_service(struct step *s)
 {
-	const struct bridge *b = s->w->bridge;
-	const struct tuple key = { .dst = s->p.tuple.dst, .dport = s->p.tuple.dport };
-	uint32_t number = index_find(&b->services, &key);
-
-	if (number != SLOT_NONE && b->settings->services[number].index == s->p.dscp)
-		s->service = &b->settings->services[number];
+	s->service =
+		generation_service(s->w->generation, &s->p.tuple.dst, s->p.tuple.dport, s->p.dscp);
 	return false;
 }
 
@@ -212,8 +208,8 @@ static bool step_unknown(struct step *s)
 static void packet(void *context, struct queue_packet *qp, uint64_t now_ms)
 {
 	static bool (*const steps[])(struct step *) = {
-		step_parse,	      step_server, step_service, step_record,
-		step_unknown_service, step_client, step_unknown,
+		step_parse,  step_server,	   step_service, step_record,
+		step_client, step_unknown_service, step_unknown,
 	};
 	struct step s = { .w = context, .qp = qp, .now_ms = now_ms };
 
@@ -228,8 +224,19 @@ static int tick(void *context, uint64_t now_ms)
 	return WORKER_TICK_MS;
 }
 
+static void adopt(void *context, void *configuration, uint64_t now_ms)
+{
+	struct bridge_worker *w = context;
+	const struct generation *g = configuration;
+
+	(void)now_ms;
+	w->generation = g;
+	splice_timeouts(&w->splices, &g->settings->timeouts);
+}
+
 /* Nothing is held here: every packet got its verdict when it came. */
 const struct worker_role bridge_role = {
 	.packet = packet,
 	.tick = tick,
+	.adopt = adopt,
 };

@@ -9,33 +9,11 @@
 #include "bridge.h"
 #include "kernel_check.h"
 #include "os/daemon.h"
-#include "os/key_file.h"
 #include "os/log.h"
 #include "os/service.h"
 
 #define RULESET SYSCONFDIR "/l3dsr/nft/bridge.nft"
-
-static int bridge_init(struct bridge *b, const struct bridge_settings *settings)
-{
-	int ret;
-
-	b->settings = settings;
-	ret = key_file_load(settings->key_file, &b->keys);
-	if (ret)
-		return ret;
-	ret = index_init(&b->services, (uint32_t)settings->service_count);
-	if (ret) {
-		log_error("not enough memory for the services");
-		return ret;
-	}
-	for (size_t i = 0; i < settings->service_count; i++) {
-		const struct tuple key = { .dst = settings->services[i].vip,
-					   .dport = (uint16_t)settings->services[i].port };
-
-		index_insert(&b->services, (uint32_t)i, &key);
-	}
-	return 0;
-}
+#define TABLE	"l3dsr_bridge"
 
 /* Answers leave from the bridge's own address: the balancer's ruleset lets no other in. */
 static int open_answers(struct bridge_worker *w, const struct addr *address)
@@ -53,35 +31,29 @@ static int open_answers(struct bridge_worker *w, const struct addr *address)
 	return ret;
 }
 
-static int worker_make(struct bridge_worker *w, const struct bridge *b, unsigned int number)
+static int worker_make(struct bridge_worker *w, struct generation *g,
+		       const struct sweep_timeouts *kernel, unsigned int number)
 {
-	const struct bridge_settings *s = b->settings;
-	const uint64_t lifetime_ms[SPLICE_STATES] = {
-		[SPLICE_OPENING] = (uint64_t)s->timeouts.open_ms,
-		[SPLICE_SPLICED] = (uint64_t)s->timeouts.idle_s * 1000,
-		[SPLICE_CLOSING] = (uint64_t)s->timeouts.closing_s * 1000,
-		[SPLICE_DEAD] = (uint64_t)s->timeouts.open_ms,
-		[SPLICE_KERNEL] = (uint64_t)s->timeouts.open_ms,
-	};
+	const struct bridge_settings *s = g->settings;
 	unsigned int threads = (unsigned int)s->threads;
 	int ret;
 
-	w->bridge = b;
+	w->far_us = kernel_far_us();
 	w->answer_fd = -1;
 	w->inject.fd4 = -1;
 	w->kernel.conntrack.fd = -1;
 	ret = worker_init(&w->worker, number, threads, (uint32_t)s->limits.queue_length,
 			  &w->counters);
 	if (!ret) {
-		ret = splice_init(&w->splices, worker_share(s->limits.flows, threads), lifetime_ms,
+		ret = splice_init(&w->splices, worker_share(s->limits.flows, threads), &s->timeouts,
 				  number, threads, &w->counters);
 		if (ret)
 			log_error("not enough memory for the table of flows: lower limits.flows");
 	}
-	if (!ret && b->kernel) {
+	if (!ret && kernel) {
 		ret = conntrack_open(&w->kernel.conntrack);
-		w->kernel.established_s = b->kernel->state[CONNTRACK_ESTABLISHED];
-		w->kernel.close_s = b->kernel->state[CONNTRACK_CLOSE];
+		w->kernel.established_s = kernel->state[CONNTRACK_ESTABLISHED];
+		w->kernel.close_s = kernel->state[CONNTRACK_CLOSE];
 		w->splices.kernel = &w->kernel;
 	}
 	if (!ret)
@@ -90,6 +62,8 @@ static int worker_make(struct bridge_worker *w, const struct bridge *b, unsigned
 		ret = open_answers(w, &s->address);
 	w->worker.role = &bridge_role;
 	w->worker.context = w;
+	if (!ret)
+		worker_give(&w->worker, g);
 	return ret;
 }
 
@@ -103,40 +77,16 @@ static void worker_unmake(struct bridge_worker *w)
 	splice_clean(&w->splices);
 }
 
-static int make_sets(struct nft_table *nft, const struct bridge_settings *s, bool kernel)
-{
-	struct nft_set *bridges, *vips, *ports, *servers, *kernel_vips, *kernel_servers;
-	int ret = nft_sets_open(nft, "l3dsr_bridge");
-
-	if (ret)
-		return ret;
-	bridges = nft_sets_add(nft, "bridges4", 1);
-	vips = nft_sets_add(nft, "vips4", s->service_count);
-	ports = nft_sets_add(nft, "ports4", s->service_count);
-	servers = nft_sets_add(nft, "servers4", s->service_count);
-	kernel_vips = nft_sets_add(nft, "kernel_vips4", s->service_count);
-	kernel_servers = nft_sets_add(nft, "kernel_servers4", s->service_count);
-	if (!bridges || !vips || !ports || !servers || !kernel_vips || !kernel_servers)
-		return -ENOMEM;
-
-	nft_set_put_addr(bridges, &s->address);
-	for (size_t i = 0; i < s->service_count; i++) {
-		nft_set_put_dscp(vips, (uint8_t)s->services[i].index, &s->services[i].vip);
-		nft_set_put_port(ports, (uint16_t)s->services[i].port);
-		nft_set_put_endpoint(servers, &s->services[i].server,
-				     (uint16_t)s->services[i].server_port);
-		if (!kernel)
-			continue;
-		nft_set_put_endpoint(kernel_vips, &s->services[i].vip,
-				     (uint16_t)s->services[i].port);
-		nft_set_put_endpoint(kernel_servers, &s->services[i].server,
-				     (uint16_t)s->services[i].server_port);
-	}
-	return 0;
-}
-
+/**
+ * struct all - the process
+ * @path:	of the configuration
+ * @generation:	in force; @older ones may still be in use by a worker
+ * @kernel:	timeouts of the kernel's data plane; NULL if all is translated here
+ */
 struct all {
-	struct bridge bridge;
+	const char *path;
+	struct generation *generation, *older;
+	const struct sweep_timeouts *kernel;
 	struct bridge_worker workers[QUEUE_COUNT];
 	struct sweep sweep;
 	struct daemon daemon;
@@ -149,7 +99,7 @@ static void read_gauges(const void *context, struct gauge gauges[DAEMON_GAUGES])
 	gauges[0].name = "flows";
 	for (size_t i = 0; i < all->daemon.count; i++)
 		gauges[0].value += splice_count(&all->workers[i].splices);
-	if (all->bridge.kernel) {
+	if (all->kernel) {
 		gauges[1].name = "kernel_flows";
 		gauges[1].value = __atomic_load_n(&all->sweep.flows, __ATOMIC_RELAXED);
 	}
@@ -159,7 +109,7 @@ static void tick(void *context, uint64_t now_ms)
 {
 	struct all *all = context;
 
-	if (all->bridge.kernel)
+	if (all->kernel)
 		sweep_tick(&all->sweep, now_ms);
 }
 
@@ -173,53 +123,106 @@ static int use_kernel(struct all *all, const struct bridge_settings *settings)
 			    "\"userspace\"");
 		return 0;
 	}
-	all->bridge.kernel = &all->sweep.timeouts;
+	all->kernel = &all->sweep.timeouts;
 	all->daemon.own_counters = &all->sweep.counters;
 	return sweep_init(&all->sweep, settings);
 }
 
-static int start(struct all *all, const struct bridge_settings *settings)
+static const struct program program;
+
+/* The next generation, in force or not at all. */
+static int go_over(struct all *all, struct bridge_settings *settings)
+{
+	struct nft_table contents = { .name = TABLE };
+	struct generation *next = generation_new(settings, all->generation);
+	int ret = next ? generation_sets(next, &contents, all->kernel) : -EINVAL;
+
+	if (ret) {
+		nft_sets_close(&contents);
+		generation_free(next);
+		return ret;
+	}
+	/* Who knows more than the table is ready when its packets come. */
+	if (!daemon_give(&all->daemon, next))
+		log_warning("a worker is busy, and takes the configuration when it can");
+	ret = daemon_hold(&all->daemon, &contents);
+	nft_sets_close(&contents);
+	if (ret) {
+		all->older = next;
+		(void)daemon_give(&all->daemon, all->generation);
+		return ret;
+	}
+	all->older = all->generation;
+	all->generation = next;
+	log_set_level((enum log_level)next->settings->log_level);
+	sweep_settings(&all->sweep, next->settings);
+	return 0;
+}
+
+static void reload(void *context)
+{
+	struct all *all = context;
+	struct bridge_settings *settings;
+
+	if (!daemon_adopted(&all->daemon)) {
+		log_error("a worker has not taken the last configuration yet: no other is read");
+		return;
+	}
+	generation_free(all->older);
+	all->older = NULL;
+	settings = program_reload(&program, all->path, all->generation->settings);
+	if (!settings || go_over(all, settings))
+		log_error("%s is not used: the last configuration stays in force", all->path);
+	else
+		log_info("%s was read again and is in force", all->path);
+}
+
+static int start(struct all *all, struct bridge_settings *settings)
 {
 	struct daemon *d = &all->daemon;
 	int ret = daemon_init(d);
 
-	if (!ret)
-		ret = bridge_init(&all->bridge, settings);
-	if (!ret)
-		ret = use_kernel(all, settings);
-	all->bridge.far_us = kernel_far_us();
+	if (ret) {
+		bridge_settings_free(settings);
+		return ret;
+	}
+	all->generation = generation_new(settings, NULL);
+	if (!all->generation)
+		return -EINVAL;
+	ret = use_kernel(all, settings);
 	for (int i = 0; !ret && i < settings->threads; i++) {
 		struct bridge_worker *w = &all->workers[i];
 
-		ret = worker_make(w, &all->bridge, (unsigned int)i);
+		ret = worker_make(w, all->generation, all->kernel, (unsigned int)i);
 		d->workers[i] = &w->worker;
 		d->counters[i] = &w->counters;
 		d->count++;
 	}
 	if (!ret)
-		ret = make_sets(&d->nft, settings, all->bridge.kernel);
+		ret = nft_sets_open(&d->nft, TABLE);
+	if (!ret)
+		ret = generation_sets(all->generation, &d->nft, all->kernel);
 	return ret;
 }
 
-static int run(const void *settings)
+static int run(void *settings, const char *path)
 {
 	struct all *all;
 	int ret;
 
 	log_set_level((enum log_level)((const struct bridge_settings *)settings)->log_level);
-	if (handoff_init()) {
-		log_error("cannot initialise libsodium");
-		return 1;
-	}
-	all = calloc(1, sizeof(*all));
+	all = handoff_init() ? NULL : calloc(1, sizeof(*all));
 	if (!all) {
-		log_error("not enough memory");
+		log_error("cannot initialise libsodium, or not enough memory");
+		bridge_settings_free(settings);
 		return 1;
 	}
+	all->path = path;
 	all->daemon.scope = COUNTER_BRIDGE;
 	all->daemon.ruleset = RULESET;
 	all->daemon.read_gauges = read_gauges;
 	all->daemon.tick = tick;
+	all->daemon.reload = reload;
 	all->sweep.dump.fd = all->sweep.remove.fd = -1;
 	all->daemon.context = all;
 
@@ -231,14 +234,15 @@ static int run(const void *settings)
 		worker_unmake(&all->workers[i]);
 	daemon_clean(&all->daemon);
 	sweep_clean(&all->sweep);
-	index_clean(&all->bridge.services);
+	generation_free(all->generation);
+	generation_free(all->older);
 	free(all);
 	return ret ? 1 : 0;
 }
 
-static void *load(const char *path, FILE *errors)
+static void *load(const char *path, const void *running, FILE *errors)
 {
-	return bridge_settings_load(path, errors);
+	return bridge_settings_load(path, running, errors);
 }
 
 static void print(const void *settings, FILE *out)
@@ -251,17 +255,17 @@ static void clean(void *settings)
 	bridge_settings_free(settings);
 }
 
+static const struct program program = {
+	.name = "l3dsr-bridge",
+	.summary = "Splices connections that a balancer hands over into a web server.",
+	.config = SYSCONFDIR "/l3dsr/bridge.conf",
+	.load = load,
+	.print = print,
+	.free = clean,
+	.run = run,
+};
+
 int main(int argc, char **argv)
 {
-	static const struct program program = {
-		.name = "l3dsr-bridge",
-		.summary = "Splices connections that a balancer hands over into a web server.",
-		.config = SYSCONFDIR "/l3dsr/bridge.conf",
-		.load = load,
-		.print = print,
-		.free = clean,
-		.run = run,
-	};
-
 	return program_main(&program, argc, argv);
 }

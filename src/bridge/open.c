@@ -22,7 +22,7 @@ static void send_answer(struct bridge_worker *w, const struct handoff_answer *an
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(&to->addr, to->port, &ss);
 
-	handoff_answer_encode(answer, &w->bridge->keys, buf);
+	handoff_answer_encode(answer, &w->generation->keys, buf);
 	/* Lost on the way or here is the same: the balancer offers again. */
 	if (sendto(w->answer_fd, buf, sizeof(buf), MSG_DONTWAIT, (struct sockaddr *)&ss, len) < 0)
 		counters_add(&w->counters, COUNTER_ANSWERS_FAILED, 1);
@@ -161,7 +161,7 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
 {
 	const struct handoff_carrier carrier = {
 		.client = { .addr = p->tuple.src, .port = p->tuple.sport },
-		.bridge = w->bridge->settings->address,
+		.bridge = w->generation->settings->address,
 		.dport = p->tuple.dport,
 		.seq = p->seq,
 	};
@@ -174,7 +174,7 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
 		drop(w, qp, COUNTER_DROP_CHECKSUM);
 		return;
 	}
-	fault = handoff_record_decode(&r, &carrier, &w->bridge->keys, p->data + p->payload,
+	fault = handoff_record_decode(&r, &carrier, &w->generation->keys, p->data + p->payload,
 				      packet_payload_len(p));
 	if (fault != HANDOFF_OK) {
 		drop(w, qp, counter_of_handoff_fault(fault));
@@ -252,7 +252,7 @@ void open_server_packet(struct bridge_worker *w, uint32_t slot, const struct pac
 	} else if (splice_state(&w->splices, slot) == SPLICE_DEAD) {
 		reset_server(w, f, p->ack);
 	} else if (splice_established(&w->splices, slot, p, now_ms)) {
-		if (f->rtt_us >= w->bridge->far_us)
+		if (f->rtt_us >= w->far_us)
 			spoil_measurement(w, f, p);
 		answer_accepted(w, f);
 	} else {

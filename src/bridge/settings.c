@@ -17,6 +17,7 @@ static const struct setting limits[] = {
 	{ .name = "flows",
 	  .noun = "the number of spliced connections",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(bridge_settings, limits.flows),
 	  .min = 1,
 	  .max = 16777216,
@@ -24,6 +25,7 @@ static const struct setting limits[] = {
 	{ .name = "queue_length",
 	  .noun = "the length of a queue in packets",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(bridge_settings, limits.queue_length),
 	  .min = 1,
 	  .max = 1048576,
@@ -107,6 +109,7 @@ static const struct setting table[] = {
 	{ .name = "threads",
 	  .noun = "the number of threads",
 	  .type = SETTING_INT,
+	  .fixed = true,
 	  SETTING_FIELD(bridge_settings, threads),
 	  .min = 1,
 	  .max = QUEUE_COUNT,
@@ -120,6 +123,7 @@ static const struct setting table[] = {
 	{ .name = "data_plane",
 	  .noun = "a data plane",
 	  .type = SETTING_CHOICE,
+	  .fixed = true,
 	  SETTING_FIELD(bridge_settings, data_plane),
 	  .choices = data_plane_names,
 	  .number = DATA_PLANE_KERNEL },
@@ -131,6 +135,7 @@ static const struct setting table[] = {
 	{ .name = "address",
 	  .noun = "the address of this bridge",
 	  .type = SETTING_ADDR,
+	  .fixed = true,
 	  SETTING_FIELD(bridge_settings, address),
 	  .text = "192.168.33.20" },
 	{ .name = "limits", .noun = "limits", .type = SETTING_GROUP, .members = limits },
@@ -236,7 +241,8 @@ static void check(struct settings_check *c, void *all)
 	}
 }
 
-struct bridge_settings *bridge_settings_load(const char *path, FILE *errors)
+struct bridge_settings *bridge_settings_load(const char *path,
+					     const struct bridge_settings *running, FILE *errors)
 {
 	struct bridge_settings *settings = calloc(1, sizeof(*settings));
 
@@ -244,7 +250,7 @@ struct bridge_settings *bridge_settings_load(const char *path, FILE *errors)
 		fprintf(errors, "%s: %s\n", path, strerror(ENOMEM));
 		return NULL;
 	}
-	if (settings_load(table, settings, path, check, errors)) {
+	if (settings_load(table, settings, running, path, check, errors)) {
 		bridge_settings_free(settings);
 		return NULL;
 	}

@@ -35,21 +35,23 @@ struct bridge_settings {
 		int flows;	  /* default 262144; 1..16777216 */
 		int queue_length; /* default 65535; 1..1048576 */
 	} limits;
-	struct {	       /* group `timeouts` */
+	struct bridge_timeouts {
 		int open_ms;   /* for the web server's SYN-ACK; default 3000; 100..60000 */
 		int idle_s;    /* default 300; 1..86400 */
 		int closing_s; /* after both FINs, or a RST; default 60; 1..3600 */
-	} timeouts;
+	} timeouts;	       /* group `timeouts` */
 	struct service_settings *services;
 	size_t service_count;
 };
 
 /**
  * bridge_settings_load() - read and check @path
+ * @running:	what the daemon runs by, if it does: what cannot be changed stays; or NULL
  * Returns the settings, to be freed with bridge_settings_free(), or NULL after every error was
  * written to @errors, one per line.
  */
-struct bridge_settings *bridge_settings_load(const char *path, FILE *errors);
+struct bridge_settings *bridge_settings_load(const char *path,
+					     const struct bridge_settings *running, FILE *errors);
 void bridge_settings_free(struct bridge_settings *settings);
 /** bridge_settings_print() - the canonical form: every setting, defaults too; parses to the same */
 void bridge_settings_print(const struct bridge_settings *settings, FILE *out);

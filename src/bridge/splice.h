@@ -12,6 +12,7 @@
 #include "lib/packet.h"
 #include "lib/rewrite.h"
 #include "os/log.h"
+#include "settings.h"
 
 /*
  * DOC: Theory of operation
@@ -92,10 +93,11 @@ struct splice_table {
 };
 
 /** splice_init() - for @capacity connections, on worker @worker of @workers; 0 or -ENOMEM */
-int splice_init(struct splice_table *t, uint32_t capacity,
-		const uint64_t lifetime_ms[SPLICE_STATES], unsigned int worker,
-		unsigned int workers, struct counters *counters);
+int splice_init(struct splice_table *t, uint32_t capacity, const struct bridge_timeouts *timeouts,
+		unsigned int worker, unsigned int workers, struct counters *counters);
 void splice_clean(struct splice_table *t);
+/** splice_timeouts() - from now on, of all connections */
+void splice_timeouts(struct splice_table *t, const struct bridge_timeouts *timeouts);
 
 /** splice_find_client() - by a packet of the client (destination: the VIP), or SLOT_NONE */
 uint32_t splice_find_client(struct splice_table *t, const struct tuple *tuple, uint64_t now_ms);

@@ -15,18 +15,34 @@
 
 enum { FIN_CLIENT = 1, FIN_SERVER = 2, FIN_BOTH = 3 };
 
-int splice_init(struct splice_table *t, uint32_t capacity,
-		const uint64_t lifetime_ms[SPLICE_STATES], unsigned int worker,
-		unsigned int workers, struct counters *counters)
+void splice_timeouts(struct splice_table *t, const struct bridge_timeouts *timeouts)
 {
+	const uint64_t lifetime_ms[SPLICE_STATES] = {
+		[SPLICE_OPENING] = (uint64_t)timeouts->open_ms,
+		[SPLICE_SPLICED] = (uint64_t)timeouts->idle_s * 1000,
+		[SPLICE_CLOSING] = (uint64_t)timeouts->closing_s * 1000,
+		[SPLICE_DEAD] = (uint64_t)timeouts->open_ms,
+		[SPLICE_KERNEL] = (uint64_t)timeouts->open_ms,
+	};
+
+	for (unsigned int state = 0; state < SPLICE_STATES; state++)
+		expiry_lifetime(&t->expiry, state, lifetime_ms[state]);
+}
+
+int splice_init(struct splice_table *t, uint32_t capacity, const struct bridge_timeouts *timeouts,
+		unsigned int worker, unsigned int workers, struct counters *counters)
+{
+	static const uint64_t none[SPLICE_STATES];
+
 	t->counters = counters;
 	t->worker = worker;
 	t->workers = workers;
 	t->flows = calloc(capacity, sizeof(*t->flows));
 	if (!t->flows || slots_init(&t->slots, capacity) || index_init(&t->from_client, capacity) ||
 	    index_init(&t->from_server, capacity) ||
-	    expiry_init(&t->expiry, capacity, lifetime_ms, SPLICE_STATES))
+	    expiry_init(&t->expiry, capacity, none, SPLICE_STATES))
 		return -ENOMEM;
+	splice_timeouts(t, timeouts);
 	return 0;
 }
 

@@ -132,12 +132,17 @@ static int go_on(struct sweep *s, uint64_t until_ms)
 	return ret;
 }
 
+void sweep_settings(struct sweep *s, const struct bridge_settings *settings)
+{
+	s->idle_s = (uint32_t)settings->timeouts.idle_s;
+	s->closing_s = (uint32_t)settings->timeouts.closing_s;
+}
+
 int sweep_init(struct sweep *s, const struct bridge_settings *settings)
 {
 	int ret;
 
-	s->idle_s = (uint32_t)settings->timeouts.idle_s;
-	s->closing_s = (uint32_t)settings->timeouts.closing_s;
+	sweep_settings(s, settings);
 	ret = conntrack_open(&s->dump);
 	if (!ret)
 		ret = conntrack_open(&s->remove);

@@ -61,6 +61,8 @@ struct sweep {
 /** sweep_init() - and the first sweep; 0 or -errno after the reason was logged */
 int sweep_init(struct sweep *s, const struct bridge_settings *settings);
 void sweep_clean(struct sweep *s);
+/** sweep_settings() - the timeouts of @settings count from now on */
+void sweep_settings(struct sweep *s, const struct bridge_settings *settings);
 
 /** sweep_tick() - go on for a part of a second, if it is time; call it every second */
 void sweep_tick(struct sweep *s, uint64_t now_ms);

@@ -138,6 +138,18 @@ void expiry_clean(struct expiry *e)
 	*e = (struct expiry){ 0 };
 }
 
+void expiry_lifetime(struct expiry *e, unsigned int class, uint64_t lifetime_ms)
+{
+	uint64_t more = lifetime_ms - e->class[class].lifetime_ms;
+
+	if (!more)
+		return;
+	/* All by the same amount, so the list stays in the order of its deadlines. */
+	for (uint32_t slot = e->class[class].head; slot != SLOT_NONE; slot = e->links[slot].next)
+		e->links[slot].deadline_ms += more;
+	e->class[class].lifetime_ms = lifetime_ms;
+}
+
 static void append(struct expiry *e, uint32_t slot, unsigned int class)
 {
 	struct expiry_link *link = &e->links[slot];

@@ -83,6 +83,8 @@ struct expiry {
 int expiry_init(struct expiry *e, uint32_t capacity, const uint64_t *lifetime_ms,
 		unsigned int classes);
 void expiry_clean(struct expiry *e);
+/** expiry_lifetime() - @class lives so long from now on, those that are in it too */
+void expiry_lifetime(struct expiry *e, unsigned int class, uint64_t lifetime_ms);
 /** expiry_set() - put @slot into @class, out of the one it was in; its lifetime begins at @now_ms
  */
 void expiry_set(struct expiry *e, uint32_t slot, unsigned int class, uint64_t now_ms);

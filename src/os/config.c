@@ -444,8 +444,9 @@ static int parse(struct settings_check *check, FILE *errors)
 	return -EINVAL;
 }
 
-int settings_load(const struct setting *table, void *settings, const char *path,
-		  void (*more)(struct settings_check *check, void *settings), FILE *errors)
+int settings_load(const struct setting *table, void *settings, const void *running,
+		  const char *path, void (*more)(struct settings_check *check, void *settings),
+		  FILE *errors)
 {
 	struct settings_check check = { .problem_count = 0 };
 	int result = source_read(&check.source, path, errors);
@@ -456,6 +457,8 @@ int settings_load(const struct setting *table, void *settings, const char *path,
 	result = parse(&check, errors);
 	if (!result) {
 		read_members(&check, config_root_setting(&check.config), 0, "", table, settings);
+		if (running && !check.problem_count && !check.lost)
+			settings_keep(table, settings, running);
 		more(&check, settings);
 		result = flush_problems(&check, errors) ? -EINVAL : 0;
 	}

@@ -40,12 +40,13 @@ enum setting_type {
  * @noun:	how messages speak of a value: "a port"; for a list of one of its elements
  * @required:	there is no default; a required list has at least one element
  * @unique:	of a name: no other element of the list has it
+ * @fixed:	a running daemon cannot change it; not for lists, and what is in them
  */
 struct setting {
 	const char *name;
 	const char *noun;
 	enum setting_type type;
-	bool required, unique;
+	bool required, unique, fixed;
 	size_t offset;
 	size_t size;
 	size_t count_offset;
@@ -69,12 +70,17 @@ struct settings_check;
 
 /**
  * settings_load() - fill @settings, which was zeroed, from the file @path by @table
+ * @running:	what the daemon runs by: fixed settings stay, after a warning each; NULL at its start
  * @check:	what the table cannot say; calls settings_error() for each thing that is wrong
  * Returns 0, or -EINVAL after all errors were written to @errors, one per line. settings_free()
  * is due in both cases.
  */
-int settings_load(const struct setting *table, void *settings, const char *path,
-		  void (*check)(struct settings_check *check, void *settings), FILE *errors);
+int settings_load(const struct setting *table, void *settings, const void *running,
+		  const char *path, void (*check)(struct settings_check *check, void *settings),
+		  FILE *errors);
+
+/** settings_keep() - the part of settings_load() that is about @running */
+void settings_keep(const struct setting *table, void *settings, const void *running);
 
 /** settings_free() - the lists inside @settings, not @settings itself */
 void settings_free(const struct setting *table, void *settings);

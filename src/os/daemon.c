@@ -9,12 +9,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "log.h"
 
 #define CHECK_INTERVAL_US (1000 * 1000)
 #define CHECK_ACCURACY_US (100 * 1000)
 #define WORKER_STUCK_MS	  5000
+#define ADOPT_MS	  500
 
 static bool alive(void *context)
 {
@@ -114,6 +116,36 @@ static int fill(struct daemon *d)
 	return ret;
 }
 
+int daemon_hold(struct daemon *d, struct nft_table *contents)
+{
+	int ret;
+
+	nft_sets_swap(&d->nft, contents);
+	ret = fill(d);
+	if (ret)
+		nft_sets_swap(&d->nft, contents);
+	return ret;
+}
+
+bool daemon_adopted(const struct daemon *d)
+{
+	for (size_t i = 0; i < d->count; i++)
+		if (!worker_adopted(d->workers[i]))
+			return false;
+	return true;
+}
+
+bool daemon_give(struct daemon *d, void *configuration)
+{
+	static const struct timespec moment = { .tv_nsec = 1000 * 1000 };
+
+	for (size_t i = 0; i < d->count; i++)
+		worker_give(d->workers[i], configuration);
+	for (unsigned int ms = 0; ms < ADOPT_MS && !daemon_adopted(d); ms++)
+		nanosleep(&moment, NULL);
+	return daemon_adopted(d);
+}
+
 static int on_table(sd_event_source *source, int fd, uint32_t revents, void *context)
 {
 	struct daemon *d = context;
@@ -151,6 +183,13 @@ static void raise_file_limit(void)
 		log_warning_errno("cannot raise the limit of open files");
 }
 
+static void reload(void *context)
+{
+	struct daemon *d = context;
+
+	d->reload(d->context);
+}
+
 int daemon_init(struct daemon *d)
 {
 	raise_file_limit();
@@ -160,6 +199,7 @@ int daemon_init(struct daemon *d)
 		.alive = alive,
 		.status = status,
 		.dump = dump,
+		.reload = reload,
 		.context = d,
 	};
 	return service_init(&d->service);

@@ -3,6 +3,7 @@
 #ifndef L3DSR_DAEMON_H
 #define L3DSR_DAEMON_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,7 @@ struct gauge {
  * @read_gauges:	fills DAEMON_GAUGES of them; those without a name are left out
  * @tick:		called in the main thread once a second; may be NULL
  * @own_counters:	what that counts; may be NULL
+ * @reload:		SIGHUP, in the main thread
  */
 struct daemon {
 	enum counter_scope scope;
@@ -38,6 +40,7 @@ struct daemon {
 	const char *ruleset;
 	void (*read_gauges)(const void *context, struct gauge gauges[DAEMON_GAUGES]);
 	void (*tick)(void *context, uint64_t now_ms);
+	void (*reload)(void *context);
 	const struct counters *own_counters;
 	void *context;
 	struct service service;
@@ -54,6 +57,20 @@ int daemon_init(struct daemon *d);
  * 0 when the workers have stopped, or -errno after the reason was logged.
  */
 int daemon_run(struct daemon *d);
+
+/**
+ * daemon_hold() - let the table hold what @contents says, instead of what it did
+ * @contents gets that, and is to be closed. If the kernel does not take it the table stays as it was:
+ * -errno, after the reason was logged.
+ */
+int daemon_hold(struct daemon *d, struct nft_table *contents);
+
+/**
+ * daemon_give() - give all workers another configuration, and wait for a moment until they have it
+ * Returns false if not all of them do: daemon_adopted() tells when.
+ */
+bool daemon_give(struct daemon *d, void *configuration);
+bool daemon_adopted(const struct daemon *d);
 void daemon_clean(struct daemon *d);
 
 #endif

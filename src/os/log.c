@@ -58,7 +58,7 @@ bool log_is_journal(void)
 
 void log_set_level(enum log_level level)
 {
-	log_max = level;
+	__atomic_store_n(&log_max, level, __ATOMIC_RELAXED);
 }
 
 /*
@@ -101,7 +101,7 @@ __attribute__((format(printf, 4, 0))) static void log_message(enum log_level lev
 	int saved = errno;
 	size_t len;
 
-	if (level > log_max)
+	if (level > __atomic_load_n(&log_max, __ATOMIC_RELAXED))
 		return;
 	if (vsnprintf(text, sizeof(text), format, args) < 0)
 		text[0] = '\0';

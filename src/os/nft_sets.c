@@ -71,6 +71,18 @@ void nft_sets_close(struct nft_table *table)
 	*table = (struct nft_table){ 0 };
 }
 
+void nft_sets_swap(struct nft_table *table, struct nft_table *other)
+{
+	struct nft_table was = *table;
+
+	*table = *other;
+	table->requests = was.requests;
+	table->events = was.events;
+	was.requests = other->requests;
+	was.events = other->events;
+	*other = was;
+}
+
 struct nft_set *nft_sets_add(struct nft_table *table, const char *name, size_t capacity)
 {
 	struct nft_set *set;

@@ -55,6 +55,12 @@ struct nft_table {
 int nft_sets_open(struct nft_table *table, const char *name);
 void nft_sets_close(struct nft_table *table);
 
+/**
+ * nft_sets_swap() - exchange what @table shall hold for the sets and rules of @other
+ * @other need not be open: it may be nothing but a name, and what was added to it.
+ */
+void nft_sets_swap(struct nft_table *table, struct nft_table *other);
+
 /** nft_sets_add() - a set @name for at most @capacity elements; NULL when out of memory or sets */
 struct nft_set *nft_sets_add(struct nft_table *table, const char *name, size_t capacity);
 

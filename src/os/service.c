@@ -4,12 +4,14 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -41,8 +43,8 @@ static void print_help(const struct program *program)
 	       "  -V                 print the version and exit\n"
 	       "      --help         print this and exit\n"
 	       "\n"
-	       "Without -n it runs in the foreground until SIGTERM or SIGINT. SIGUSR1 logs all\n"
-	       "counters.\n",
+	       "Without -n it runs in the foreground until SIGTERM or SIGINT. SIGHUP reads the\n"
+	       "configuration again, SIGUSR1 logs all counters.\n",
 	       program->name, program->name, program->summary, program->config);
 }
 
@@ -114,32 +116,34 @@ static int show_settings(const struct program *program, const struct options *o,
 	return finish_output(program);
 }
 
-/*
- * load_settings() - as @program->load(), with its errors where they belong
- * In the journal they are messages of the daemon; what a unit writes to stderr has no priority there.
- */
-static void *load_settings(const struct program *program, const struct options *o)
+void *program_reload(const struct program *program, const char *path, const void *running)
 {
 	char *text = NULL, *rest, *line;
 	void *settings;
 	FILE *errors;
 	size_t len;
 
-	if (o->check || !log_is_journal())
-		return program->load(o->config, stderr);
 	errors = open_memstream(&text, &len);
 	if (!errors) {
 		log_error("not enough memory");
 		return NULL;
 	}
-	settings = program->load(o->config, errors);
+	settings = program->load(path, running, errors);
 	if (fclose(errors))
-		log_error("not enough memory for all errors of %s", o->config);
+		log_error("not enough memory for all errors of %s", path);
 	for (rest = text; (line = strsep(&rest, "\n"));)
 		if (*line)
 			log_error("%s", line);
 	free(text);
 	return settings;
+}
+
+/* In the journal errors are messages of the daemon: what a unit writes to stderr has no priority there. */
+static void *load_settings(const struct program *program, const struct options *o)
+{
+	if (o->check || !log_is_journal())
+		return program->load(o->config, NULL, stderr);
+	return program_reload(program, o->config, NULL);
 }
 
 int program_main(const struct program *program, int argc, char **argv)
@@ -162,7 +166,9 @@ int program_main(const struct program *program, int argc, char **argv)
 	settings = load_settings(program, &o);
 	if (!settings)
 		return PROGRAM_FAILED;
-	status = o.check ? show_settings(program, &o, settings) : program->run(settings);
+	if (!o.check)
+		return program->run(settings, o.config);
+	status = show_settings(program, &o, settings);
 	program->free(settings);
 	return status;
 }
@@ -254,6 +260,26 @@ static int on_dump(sd_event_source *source, const struct signalfd_siginfo *info,
 	return 0;
 }
 
+/* A message that is lost is no harm: READY=1 is said again, and without the other nobody waits for it. */
+static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
+{
+	struct service *s = context;
+	struct timespec now;
+	char text[64];
+
+	(void)source;
+	(void)info;
+	if (!s->reload)
+		return 0;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+		 (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
+	(void)notify(s, text);
+	s->reload(s->context);
+	s->told_ready = notify(s, READY);
+	return 0;
+}
+
 static int add_signals(struct service *s)
 {
 	int result = sd_event_add_signal(s->event, NULL, SIGTERM, NULL, NULL);
@@ -262,6 +288,8 @@ static int add_signals(struct service *s)
 		result = sd_event_add_signal(s->event, NULL, SIGINT, NULL, NULL);
 	if (result >= 0)
 		result = sd_event_add_signal(s->event, NULL, SIGUSR1, on_dump, s);
+	if (result >= 0)
+		result = sd_event_add_signal(s->event, NULL, SIGHUP, on_reload, s);
 	return result;
 }
 
@@ -297,6 +325,7 @@ int service_init(struct service *s)
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGUSR1);
+	sigaddset(&signals, SIGHUP);
 	result = -pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	if (result)
 		return result;

@@ -14,16 +14,17 @@
 /**
  * struct program - a daemon as its command line sees it
  * @load, @print, @free:	its settings (balancer_settings_load() and so on, as void pointers)
- * @run:	serve until a signal ends it; returns the exit status. Called with checked settings.
+ * @run:	serve until a signal ends it; returns the exit status. Called with checked settings,
+ *		which are its own from then on, and the file they are from.
  */
 struct program {
 	const char *name;    /* "l3dsr-balancer" */
 	const char *summary; /* one line for --help */
 	const char *config;  /* default configuration file */
-	void *(*load)(const char *path, FILE *errors);
+	void *(*load)(const char *path, const void *running, FILE *errors);
 	void (*print)(const void *settings, FILE *out);
 	void (*free)(void *settings);
-	int (*run)(const void *settings);
+	int (*run)(void *settings, const char *path);
 };
 
 /**
@@ -32,6 +33,12 @@ struct program {
  */
 int program_main(const struct program *program, int argc, char **argv);
 
+/**
+ * program_reload() - read and check @path once more, with a daemon that runs by @running
+ * Returns the settings, or NULL after every error was logged.
+ */
+void *program_reload(const struct program *program, const char *path, const void *running);
+
 #define SERVICE_STATUS_MAX 256
 
 /**
@@ -39,12 +46,14 @@ int program_main(const struct program *program, int argc, char **argv);
  * @alive:	asked before each ping of the watchdog: are all workers making progress?
  * @status:	fills STATUS= for systemctl, called about once a second
  * @dump:	SIGUSR1: log all counters
+ * @reload:	SIGHUP: read the configuration again; the service manager is told before and behind it
  */
 struct service {
 	sd_event *event;
 	bool (*alive)(void *context);
 	void (*status)(void *context, char *buf, size_t size);
 	void (*dump)(void *context);
+	void (*reload)(void *context);
 	void *context;
 	/* private */
 	uint64_t watchdog_us; /* between two pings; 0 when nobody waits for them */
@@ -56,7 +65,7 @@ struct service {
 };
 
 /**
- * service_init() - create the loop, block and watch SIGTERM, SIGINT and SIGUSR1
+ * service_init() - create the loop, block and watch SIGTERM, SIGINT, SIGUSR1 and SIGHUP
  * Must run before any thread starts, so that threads inherit the blocked signals. 0 or -errno.
  */
 int service_init(struct service *s);

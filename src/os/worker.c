@@ -32,21 +32,43 @@ int worker_init(struct worker *w, unsigned int number, unsigned int count, uint3
 	size_t n = 0;
 
 	memset(w, 0, sizeof(*w));
+	w->number = number;
 	w->extra_fd = -1;
-	w->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (w->stop_fd < 0)
+	w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->wake_fd < 0)
 		return -errno;
 	for (unsigned int i = number; i < QUEUE_COUNT; i += count)
 		numbers[n++] = (uint16_t)i;
 	return queue_open(&w->queue, numbers, n, queue_length, counters);
 }
 
+static void adopt(struct worker *w)
+{
+	void *given = __atomic_load_n(&w->given, __ATOMIC_ACQUIRE);
+
+	if (given == w->adopted)
+		return;
+	w->role->adopt(w->context, given, clock_ms());
+	__atomic_store_n(&w->adopted, given, __ATOMIC_RELEASE);
+}
+
 /* Packets until the queue is empty, or for @rounds batches. */
 static void serve(struct worker *w, unsigned int rounds)
 {
-	for (size_t count; rounds && (count = queue_receive(w->queue)); rounds--)
+	for (size_t count; rounds && (count = queue_receive(w->queue)); rounds--) {
+		adopt(w);
 		for (size_t i = 0; i < count; i++)
 			w->role->packet(w->context, queue_packet(w->queue, i), clock_ms());
+	}
+}
+
+/* Nothing is said by it but that there is something to look at. */
+static void heed_wake(struct worker *w)
+{
+	uint64_t times;
+
+	(void)!read(w->wake_fd, &times, sizeof(times));
+	adopt(w);
 }
 
 static void *loop(void *arg)
@@ -54,12 +76,12 @@ static void *loop(void *arg)
 	struct worker *w = arg;
 	struct pollfd fds[3] = {
 		{ .fd = queue_fd(w->queue), .events = POLLIN },
-		{ .fd = w->stop_fd, .events = POLLIN },
+		{ .fd = w->wake_fd, .events = POLLIN },
 		{ .fd = w->extra_fd, .events = POLLIN },
 	};
 	uint64_t now = clock_ms(), next = now;
 
-	while (!fds[1].revents) {
+	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
 		now = clock_ms();
 		__atomic_store_n(&w->heartbeat_ms, now, __ATOMIC_RELAXED);
 		if (now >= next)
@@ -67,6 +89,8 @@ static void *loop(void *arg)
 		queue_flush(w->queue);
 		if (poll(fds, 3, next > now ? (int)(next - now) : 0) < 0 && errno != EINTR)
 			break;
+		if (fds[1].revents)
+			heed_wake(w);
 		if (fds[2].revents)
 			w->role->readable(w->context, clock_ms());
 		if (fds[0].revents)
@@ -94,15 +118,35 @@ int worker_start(struct worker *w)
 	return ret;
 }
 
-void worker_stop(struct worker *w)
+static void wake(struct worker *w)
 {
 	uint64_t one = 1;
 
+	/* An eventfd takes eight bytes unless its counter is about to overflow. */
+	if (write(w->wake_fd, &one, sizeof(one)) != sizeof(one))
+		log_warning_errno("cannot wake a worker");
+}
+
+void worker_give(struct worker *w, void *configuration)
+{
+	__atomic_store_n(&w->given, configuration, __ATOMIC_RELEASE);
+	if (w->started)
+		wake(w);
+	else
+		adopt(w);
+}
+
+bool worker_adopted(const struct worker *w)
+{
+	return __atomic_load_n(&w->adopted, __ATOMIC_ACQUIRE) == w->given;
+}
+
+void worker_stop(struct worker *w)
+{
 	if (!w->started)
 		return;
-	/* An eventfd takes eight bytes unless its counter is about to overflow. */
-	if (write(w->stop_fd, &one, sizeof(one)) != sizeof(one))
-		log_warning_errno("cannot wake a worker");
+	__atomic_store_n(&w->stop, true, __ATOMIC_RELEASE);
+	wake(w);
 	pthread_join(w->thread, NULL);
 	w->started = false;
 }
@@ -112,9 +156,9 @@ void worker_clean(struct worker *w)
 	worker_stop(w);
 	queue_close(w->queue);
 	w->queue = NULL;
-	if (w->stop_fd >= 0)
-		close(w->stop_fd);
-	w->stop_fd = -1;
+	if (w->wake_fd >= 0)
+		close(w->wake_fd);
+	w->wake_fd = -1;
 }
 
 bool worker_alive(const struct worker *w, uint64_t within_ms)

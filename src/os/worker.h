@@ -20,6 +20,11 @@
  *
  * The loop sleeps in poll() until there are packets, a datagram, or the next tick is due. A worker
  * that is asked to stop answers what is in its queues, gives back what it holds, and ends.
+ *
+ * The configuration is read-only, and given as a pointer. It is looked at after packets or a datagram
+ * were received and before they are worked on: what was sent because a configuration is in force, as the
+ * sets of the ruleset say, meets a worker that has it. The one before is the worker's until
+ * worker_adopted() says otherwise.
  */
 
 /**
@@ -28,12 +33,14 @@
  * @readable:	the extra descriptor has something to read; only with one
  * @tick:	timers; returns the milliseconds until the next call is wanted
  * @stop:	give verdicts on everything that is held; NULL if nothing ever is
+ * @adopt:	work by another configuration from now on, that of worker_give()
  */
 struct worker_role {
 	void (*packet)(void *context, struct queue_packet *packet, uint64_t now_ms);
 	void (*readable)(void *context, uint64_t now_ms);
 	int (*tick)(void *context, uint64_t now_ms);
 	void (*stop)(void *context);
+	void (*adopt)(void *context, void *configuration, uint64_t now_ms);
 };
 
 #define WORKER_TICK_MS 100 /* between ticks when only lifetimes of seconds run */
@@ -41,12 +48,16 @@ struct worker_role {
 
 struct worker {
 	pthread_t thread;
+	unsigned int number;
 	bool started;
 	const struct worker_role *role;
 	void *context;
 	struct queue *queue;
 	int extra_fd; /* -1: none */
-	int stop_fd;
+	int wake_fd;
+	bool stop;	       /* asked to, by the main thread */
+	void *given;	       /* configuration that it is to work by, from the main thread */
+	void *adopted;	       /* the one that it does; the main thread reads it */
 	uint64_t heartbeat_ms; /* when the loop last went round; read by the main thread */
 };
 
@@ -56,6 +67,10 @@ struct worker {
  */
 int worker_init(struct worker *w, unsigned int number, unsigned int count, uint32_t queue_length,
 		struct counters *counters);
+/** worker_give() - adopt @configuration: at once before the start, else when the thread comes to it */
+void worker_give(struct worker *w, void *configuration);
+/** worker_adopted() - does it work by what was given last? */
+bool worker_adopted(const struct worker *w);
 /** worker_start() - begin to serve; the fields role, context and extra_fd are set by now */
 int worker_start(struct worker *w);
 /** worker_stop() - stop the thread if it runs, and wait for it: each packet has its verdict then */

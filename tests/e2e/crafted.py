@@ -152,7 +152,7 @@ def running(directory, **texts):
 
 # Clients
 
-def connect(lab, source=(CLIENT, 0), vip=VIP, timeout=10):
+def connect(lab, source=(CLIENT, 0), vip=VIP, timeout=10, port=80):
     """A connection of the client host to the VIP."""
     with inside(lab, "client"):
         sock = socket.socket()
@@ -161,7 +161,7 @@ def connect(lab, source=(CLIENT, 0), vip=VIP, timeout=10):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(source)
-        sock.connect((vip, 80))
+        sock.connect((vip, port))
     except BaseException:
         sock.close()
         raise

@@ -11,7 +11,7 @@ static struct balancer_settings *load(void)
 	struct balancer_settings *settings;
 
 	CHECK(errors);
-	settings = balancer_settings_load(MAIN_PATH, errors);
+	settings = balancer_settings_load(MAIN_PATH, NULL, errors);
 	fclose(errors);
 	conf_check_errors(settings, text, len);
 	free(text);

@@ -11,7 +11,7 @@ static struct bridge_settings *load(void)
 	struct bridge_settings *settings;
 
 	CHECK(errors);
-	settings = bridge_settings_load(MAIN_PATH, errors);
+	settings = bridge_settings_load(MAIN_PATH, NULL, errors);
 	fclose(errors);
 	conf_check_errors(settings, text, len);
 	free(text);

@@ -250,6 +250,31 @@ static void test_expiry_touch(void **state)
 	expiry_clean(&e);
 }
 
+/* Longer or shorter, for those that are there as for those that come. */
+static void test_expiry_lifetime(void **state)
+{
+	struct expiry e;
+
+	(void)state;
+	assert_int_equal(expiry_init(&e, 3, lifetimes, 2), 0);
+	expiry_set(&e, 0, 0, 100);
+	expiry_set(&e, 1, 0, 200);
+	expiry_lifetime(&e, 0, 300);
+	expiry_set(&e, 2, 0, 300);
+	assert_int_equal(expiry_next(&e, 0, 399), SLOT_NONE);
+	assert_int_equal(expiry_next(&e, 0, 400), 0);
+	assert_int_equal(expiry_next(&e, 0, 499), SLOT_NONE);
+	assert_int_equal(expiry_next(&e, 0, 500), 1);
+	expiry_lifetime(&e, 0, 5000);
+	assert_int_equal(expiry_next(&e, 0, 5299), SLOT_NONE);
+	expiry_touch(&e, 2, 5200);
+	expiry_lifetime(&e, 0, 10);
+	assert_int_equal(expiry_next(&e, 0, 5209), SLOT_NONE);
+	assert_int_equal(expiry_next(&e, 0, 5210), 2);
+	assert_int_equal(e.class[0].count, 0);
+	expiry_clean(&e);
+}
+
 static void test_expiry_change_class(void **state)
 {
 	struct expiry e;
@@ -372,6 +397,7 @@ int main(void)
 		cmocka_unit_test(test_index_secret),
 		cmocka_unit_test(test_expiry_order),
 		cmocka_unit_test(test_expiry_touch),
+		cmocka_unit_test(test_expiry_lifetime),
 		cmocka_unit_test(test_expiry_change_class),
 		cmocka_unit_test(test_expiry_random),
 	};

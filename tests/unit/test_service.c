@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "os/service.h"
@@ -26,6 +27,7 @@ struct manager {
 	unsigned int statuses; /* different ones that were given out */
 	unsigned int status;   /* what STATUS= says */
 	unsigned int dumps;
+	unsigned int reloads;
 };
 
 static bool manager_alive(void *context)
@@ -106,6 +108,48 @@ static void test_sequence(void **state)
 		receive(m, text, sizeof(text));
 	while (!strncmp(text, "STATUS=", 7));
 	assert_string_equal(text, "STOPPING=1");
+}
+
+static void reload(void *context)
+{
+	struct manager *m = context;
+	char text[128], *rest;
+	unsigned long long usec;
+	struct timespec now;
+
+	/* What comes in the meantime: the manager was told before the work began. */
+	do
+		receive(m, text, sizeof(text));
+	while (!strncmp(text, "STATUS=", 7) || !strcmp(text, "READY=1"));
+	assert_memory_equal(text, "RELOADING=1\nMONOTONIC_USEC=", 27);
+	usec = strtoull(text + 27, &rest, 10);
+	assert_string_equal(rest, "");
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	assert_true(usec / 1000000 <= (unsigned long long)now.tv_sec);
+	assert_true(usec / 1000000 + 10 > (unsigned long long)now.tv_sec);
+	if (++m->reloads == 2)
+		kill(getpid(), SIGTERM);
+	else
+		kill(getpid(), SIGHUP);
+}
+
+static void test_reload(void **state)
+{
+	struct manager *m = *state;
+	unsigned int ready = 0;
+	char text[128];
+
+	m->service.reload = reload;
+	assert_int_equal(service_init(&m->service), 0);
+	kill(getpid(), SIGHUP);
+	assert_int_equal(service_run(&m->service), 0);
+	assert_int_equal(m->reloads, 2);
+	do {
+		receive(m, text, sizeof(text));
+		ready += !strcmp(text, "READY=1");
+	} while (*text && strcmp(text, "STOPPING=1"));
+	assert_string_equal(text, "STOPPING=1");
+	assert_int_equal(ready, 1);
 }
 
 static void test_interrupt(void **state)
@@ -283,9 +327,9 @@ static void test_alone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_sequence), TEST(test_interrupt),   TEST(test_status),
-		TEST(test_watchdog), TEST(test_stuck),	     TEST(test_alone),
-		TEST(test_deaf),     TEST(test_hears_again),
+		TEST(test_sequence), TEST(test_reload),	  TEST(test_interrupt),
+		TEST(test_status),   TEST(test_watchdog), TEST(test_stuck),
+		TEST(test_alone),    TEST(test_deaf),	  TEST(test_hears_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
