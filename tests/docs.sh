@@ -143,6 +143,16 @@ for daemon in balancer bridge; do
 	done >said
 	same "l3dsr-$daemon.conf: defaults" said documented
 
+	# Those of the table that take a restart, and the groups in which all do.
+	awk '
+		/^static const struct setting [a-z]+\[\]/ { table = $5; sub(/\[.*/, "", table) }
+		/\.name = "/ { name = $0; sub(/.*\.name = "/, "", name); sub(/".*/, "", name) }
+		/\.fixed = true/ { print table == "table" ? name : table }' \
+		"$top/src/$daemon/settings.c" | sort -u >said
+	sed -n '/waits for a restart:$/,/^\.Pp\|^\.Sh/s/^\.Ic \([a-z_]*\).*/\1/p' \
+		"$top/man/l3dsr-$daemon.8" >documented
+	same "l3dsr-$daemon: what takes a restart" said documented
+
 	header_counters "$(echo $daemon | tr a-z A-Z)" >said
 	page_counters "$top/man/l3dsr-$daemon.8" >documented
 	same "l3dsr-$daemon: counters" said documented
