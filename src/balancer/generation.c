@@ -207,6 +207,8 @@ void generation_free(struct generation *g)
 
 static bool needed(const struct generation *g)
 {
+	if (g->readers)
+		return true;
 	for (size_t i = 0; i < QUEUE_COUNT; i++)
 		if (__atomic_load_n(&g->part[i].handovers, __ATOMIC_ACQUIRE))
 			return true;

@@ -42,12 +42,13 @@ struct generation_part {
 } __attribute__((aligned(64)));
 
 /**
- * struct generation - read-only but for @part and @older
+ * struct generation - read-only but for @part, @older and @readers
  * @pools:	one per settings->pools, the same numbers
  * @services:	(any address, 0) -> (VIP, port): number into settings->services
  * @numbers:	of bridges, by backend_settings.number
  * @retired:	services of earlier generations whose connections need this process
- * @older:	the one before, while somebody needs it; the main thread's
+ * @older, @readers:	the one before, while somebody needs it; and who does beside handovers. Both are
+ *	the main thread's
  */
 struct generation {
 	struct balancer_settings *settings;
@@ -58,6 +59,7 @@ struct generation {
 	struct endpoint *retired;
 	size_t retired_count;
 	struct generation *older;
+	unsigned int readers;
 	struct generation_part part[QUEUE_COUNT];
 };
 
@@ -73,7 +75,7 @@ void generation_close(struct generation *g, const struct generation *other);
 void generation_free(struct generation *g);
 
 /**
- * generation_collect() - free those older than @g that no handover refers to
+ * generation_collect() - free those older than @g that nobody needs
  * Once all workers have adopted @g. Returns whether there were any.
  */
 bool generation_collect(struct generation *g);

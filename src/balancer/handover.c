@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "balancer.h"
+#include "choice.h"
 #include "lib/hold.h"
 #include "lib/recogniser.h"
 #include "lib/rewrite.h"
@@ -22,7 +23,6 @@
 #define OFFER_WAITS  4
 #define PACKET_MAX   65535
 #define HELD_TO_WAKE 8 /* segments held: an initial window of 10 (RFC 6928) is nearly used up */
-#define TRIED_WORDS  (BACKENDS_MAX / 64)
 
 static const uint64_t offer_wait_ms[OFFER_WAITS] = { 20, 40, 120, 120 };
 
@@ -36,11 +36,10 @@ struct handover {
 	struct handshake handshake;
 	struct generation *generation; /* whose are service, pool and backend */
 	const struct service_settings *service;
-	size_t pool;				/* that the request belongs to */
+	struct choice choice;
 	const struct backend_settings *backend; /* offered to; NULL while recognising */
 	uint64_t id;
-	uint64_t key;
-	uint64_t tried[TRIED_WORDS];
+	uint64_t tried[CHOICE_TRIED_WORDS];
 	uint32_t tsval, tsecr; /* of the held request: the client's clock, the SYN-ACK's TSval */
 	uint8_t repeats;
 };
@@ -171,22 +170,18 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
 	static __thread struct log_limit limit;
 	struct handover *h = &w->handovers.handovers[slot];
-	const struct generation *g = h->generation;
-	const struct pool_settings *pool = &g->settings->pools[h->pool];
-	uint32_t choice;
 
-	choice = pool_choose(g->pools[h->pool], h->key, h->tried);
-	if (choice == POOL_NONE) {
+	h->backend = choice_backend(h->generation, &h->choice, h->tried);
+	if (!h->backend) {
 		counters_add(&w->counters, COUNTER_NO_BACKEND, 1);
 		log_warning_limited(&limit, now_ms,
 				    "service %s: no backend of pool %s took a "
 				    "connection, it was reset",
-				    h->service->name, pool->name);
+				    h->service->name,
+				    h->generation->settings->pools[h->choice.pool].name);
 		end_with_reset(w, slot);
 		return;
 	}
-	h->tried[choice / 64] |= 1ull << choice % 64;
-	h->backend = &pool->backends[choice];
 	h->id = (uint64_t)++w->handovers.serial << 32 | slot;
 	h->repeats = 0;
 	expiry_set(&w->handovers.expiry, slot, OFFERED, now_ms);
@@ -207,19 +202,17 @@ static void next_backend(struct balancer_worker *w, uint32_t slot, const char *w
 	offer(w, slot, now_ms);
 }
 
-/* In h->pool: that of the service, unless a route wants the request and it only has no key. */
+/* In the pool of h->choice: that of the service, unless a route wants the request and it only has no key. */
 static void fall_back(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
 	struct handover *h = &w->handovers.handovers[slot];
-	const struct addr *client = &tuple_of(w, slot)->src;
 
-	if (h->service->fallback == FALLBACK_RESET || h->pool == NO_POOL) {
+	if (choice_fall_back(h->service, &tuple_of(w, slot)->src, &h->choice) != CHOICE_MADE) {
 		counters_add(&w->counters, COUNTER_FALLBACK_RESET, 1);
 		end_with_reset(w, slot);
 		return;
 	}
 	counters_add(&w->counters, COUNTER_FALLBACK_SOURCE, 1);
-	h->key = pool_key(client->bytes, addr_len(client));
 	offer(w, slot, now_ms);
 }
 
@@ -252,58 +245,26 @@ static size_t segments_held(const struct handover *h)
 	return h->hold.packets + hold_ready(&h->hold) / (mss ? mss : MSS_DEFAULT);
 }
 
-/* Which route wants the request, and by which key is its backend chosen? */
-static void route(struct balancer_worker *w, uint32_t slot, const struct request *request,
-		  uint64_t now_ms)
+static void choose(struct balancer_worker *w, uint32_t slot, const struct request *request,
+		   uint64_t now_ms)
 {
 	struct handover *h = &w->handovers.handovers[slot];
-	const struct service_settings *service = h->service;
-	const struct addr *client = &tuple_of(w, slot)->src;
-	const struct key_policy *policy = &service->key;
-	uint8_t *buf = w->handovers.url;
-	struct request normal;
 	struct slice key;
-	size_t used = url_normalise(request, service->wanted, &normal, buf);
 
-	for (size_t i = 0; i < service->route_count; i++) {
-		if (!route_matches(&service->routes[i].match, &normal))
-			continue;
-		h->pool = service->routes[i].pool_number;
-		policy = &service->routes[i].key;
+	switch (choice_make(h->service, request, &tuple_of(w, slot)->src, w->handovers.url,
+			    &h->choice, &key)) {
+	case CHOICE_MADE:
+		counters_add(&w->counters, COUNTER_REQUESTS, 1);
+		offer(w, slot, now_ms);
 		break;
-	}
-	if (h->pool == NO_POOL) {
-		counters_add(&w->counters, COUNTER_NO_ROUTE, 1);
-		end_with_reset(w, slot);
-		return;
-	}
-	key = url_key(&normal, policy, buf + used);
-	if (policy->kind == KEY_SOURCE)
-		key = (struct slice){ client->bytes, addr_len(client) };
-	if (!key.len) { /* a name that was not said */
+	case CHOICE_NAMELESS:
 		counters_add(&w->counters, COUNTER_REQUESTS_NAMELESS, 1);
 		fall_back(w, slot, now_ms);
-		return;
-	}
-	counters_add(&w->counters, COUNTER_REQUESTS, 1);
-	h->key = pool_key(key.bytes, key.len);
-	offer(w, slot, now_ms);
-}
-
-static enum recognised ask_recogniser(const struct handover *h, size_t ready,
-				      struct request *request)
-{
-	const struct slice none = { .bytes = h->hold.stream };
-
-	switch (h->service->protocol) {
-	case PROTOCOL_TLS:
-		return client_hello_recognise(h->hold.stream, ready, request);
-	case PROTOCOL_TCP:
-		request->host = request->path = request->query = request->alpn = none;
-		return ready || h->service->speaks == SPEAKS_SERVER ? RECOGNISED_REQUEST
-								    : RECOGNISED_MORE;
+		break;
 	default:
-		return http1_recognise(h->hold.stream, ready, h->service->wanted, request);
+		counters_add(&w->counters, COUNTER_NO_ROUTE, 1);
+		end_with_reset(w, slot);
+		break;
 	}
 }
 
@@ -314,9 +275,9 @@ static void recognise(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	size_t ready = hold_ready(&h->hold);
 	struct request request;
 
-	switch (ask_recogniser(h, ready, &request)) {
+	switch (choice_recognise(h->service, h->hold.stream, ready, &request)) {
 	case RECOGNISED_REQUEST:
-		route(w, slot, &request, now_ms);
+		choose(w, slot, &request, now_ms);
 		break;
 	case RECOGNISED_NOT:
 		counters_add(&w->counters, COUNTER_REQUESTS_NOT_RECOGNISED, 1);
@@ -481,7 +442,7 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct service
 	h->generation = w->generation;
 	count(w, h->generation, 1);
 	h->service = service;
-	h->pool = service->pool_number;
+	h->choice = (struct choice){ .pool = service->pool_number };
 	h->backend = NULL;
 	h->tsval = o->tsval;
 	h->tsecr = o->tsecr;

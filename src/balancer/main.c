@@ -12,6 +12,7 @@
 #include "os/log.h"
 #include "os/service.h"
 #include "sets.h"
+#include "show.h"
 
 #define RULESET SYSCONFDIR "/l3dsr/nft/balancer.nft"
 
@@ -98,6 +99,7 @@ static void worker_unmake(struct balancer_worker *w)
 struct all {
 	const char *path;
 	struct bridges bridges;
+	struct show show;
 	struct generation *generation;
 	bool unsettled;
 	struct balancer_worker workers[QUEUE_COUNT];
@@ -217,6 +219,9 @@ static int start(struct all *all, struct balancer_settings *settings)
 		ret = nft_sets_open(&d->nft, BALANCER_TABLE);
 	if (!ret)
 		ret = sets_make(&d->nft, all->generation, NULL, &all->bridges);
+	if (!ret)
+		ret = control_open(&d->control, d->service.event, settings->control, show_commands,
+				   &all->show);
 	return ret;
 }
 
@@ -245,6 +250,12 @@ static int run(void *settings, const char *path)
 		return 1;
 	}
 	all->path = path;
+	all->show = (struct show){
+		.generation = &all->generation,
+		.bridges = &all->bridges,
+		.workers = all->workers,
+		.daemon = &all->daemon,
+	};
 	all->daemon.scope = COUNTER_BALANCER;
 	all->daemon.ruleset = RULESET;
 	all->daemon.read_gauges = read_gauges;

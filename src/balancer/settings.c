@@ -276,6 +276,12 @@ static const struct setting table[] = {
 	  .type = SETTING_TEXT,
 	  SETTING_FIELD(balancer_settings, key_file),
 	  .text = "/etc/l3dsr/handoff.key" },
+	{ .name = "control",
+	  .noun = "the name of a socket",
+	  .type = SETTING_TEXT,
+	  .fixed = true,
+	  SETTING_FIELD(balancer_settings, control),
+	  .text = "/run/l3dsr/balancer.sock" },
 	{ .name = "answer_address",
 	  .noun = "an address of this host",
 	  .type = SETTING_ADDR,
@@ -642,4 +648,19 @@ void balancer_settings_free(struct balancer_settings *settings)
 void balancer_settings_print(const struct balancer_settings *settings, FILE *out)
 {
 	settings_print(table, settings, out);
+}
+
+const char *settings_protocol(const struct service_settings *service)
+{
+	return protocols[service->protocol];
+}
+
+const char *settings_fallback(const struct service_settings *service)
+{
+	return fallbacks[service->fallback];
+}
+
+const char *settings_key(const struct key_policy *key)
+{
+	return keys[key->kind];
 }

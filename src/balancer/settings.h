@@ -65,6 +65,7 @@ struct balancer_settings {
 	int threads;	    /* 1..4, default 1 */
 	int log_level;	    /* enum log_level: "error", "warning", "info" (default), "debug" */
 	char key_file[256]; /* default "/etc/l3dsr/handoff.key" */
+	char control[108];  /* default "/run/l3dsr/balancer.sock" */
 	struct addr answer_address; /* where bridges answer; default 192.168.33.10 */
 	int answer_port;	   /* 1..65532, default 6303; thread i listens on answer_port + i */
 	int data_plane;		   /* enum data_plane: "kernel" (default) or "userspace" */
@@ -102,5 +103,10 @@ void balancer_settings_free(struct balancer_settings *settings);
 /** balancer_settings_print() - the canonical form: every setting, defaults too; parses to the same
  */
 void balancer_settings_print(const struct balancer_settings *settings, FILE *out);
+
+/* As the file has them. */
+const char *settings_protocol(const struct service_settings *service);
+const char *settings_fallback(const struct service_settings *service);
+const char *settings_key(const struct key_policy *key);
 
 #endif

@@ -192,6 +192,27 @@ void steer_expire(struct steer *s, uint64_t now_ms)
 		forget(s, slot);
 }
 
+size_t steer_list(const struct steer *s, uint32_t *cursor, struct steer_row *rows, size_t max)
+{
+	size_t count = 0;
+
+	/* As many slots as rows, so that it takes no longer when few are in use. */
+	for (size_t i = 0; i < max && *cursor < s->slots.fresh; i++, (*cursor)++) {
+		unsigned int class = expiry_class(&s->expiry, *cursor);
+
+		if (class != ACTIVE && class != CLOSING)
+			continue;
+		rows[count++] = (struct steer_row){
+			.tuple = s->index.keys[*cursor],
+			.number = s->flows[*cursor].number,
+			.closing = class == CLOSING,
+		};
+	}
+	if (*cursor >= s->slots.fresh)
+		*cursor = SLOT_NONE;
+	return count;
+}
+
 uint32_t steer_count(const struct steer *s)
 {
 	return __atomic_load_n(&s->slots.used, __ATOMIC_RELAXED);

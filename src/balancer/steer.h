@@ -93,6 +93,19 @@ void steer_replace(struct steer *s, uint32_t flow);
 const struct addr *steer_bridge(const struct steer *s, uint32_t flow, uint8_t *index);
 
 void steer_expire(struct steer *s, uint64_t now_ms);
+/** struct steer_row - a flow as it is shown */
+struct steer_row {
+	struct tuple tuple;
+	uint16_t number;
+	bool closing;
+};
+
+/**
+ * steer_list() - up to @max flows that this table alone has, from slot *@cursor on, which is moved
+ * Returns how many; *@cursor is SLOT_NONE behind the last one.
+ */
+size_t steer_list(const struct steer *s, uint32_t *cursor, struct steer_row *rows, size_t max);
+
 /** steer_count() - flows now; may be read by another thread */
 uint32_t steer_count(const struct steer *s);
 

@@ -11,6 +11,7 @@
 #include "os/daemon.h"
 #include "os/log.h"
 #include "os/service.h"
+#include "show.h"
 
 #define RULESET SYSCONFDIR "/l3dsr/nft/bridge.nft"
 #define TABLE	"l3dsr_bridge"
@@ -86,6 +87,7 @@ static void worker_unmake(struct bridge_worker *w)
 struct all {
 	const char *path;
 	struct generation *generation, *older;
+	struct show show;
 	const struct sweep_timeouts *kernel;
 	struct bridge_worker workers[QUEUE_COUNT];
 	struct sweep sweep;
@@ -202,6 +204,15 @@ static int start(struct all *all, struct bridge_settings *settings)
 		ret = nft_sets_open(&d->nft, TABLE);
 	if (!ret)
 		ret = generation_sets(all->generation, &d->nft, all->kernel);
+	all->show = (struct show){
+		.generation = &all->generation,
+		.workers = all->workers,
+		.daemon = d,
+		.kernel = all->kernel,
+	};
+	if (!ret)
+		ret = control_open(&d->control, d->service.event, settings->control, show_commands,
+				   &all->show);
 	return ret;
 }
 

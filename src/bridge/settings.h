@@ -30,6 +30,7 @@ struct bridge_settings {
 	int log_level;		  /* enum log_level */
 	int data_plane;		  /* enum data_plane, default DATA_PLANE_KERNEL */
 	char key_file[256];	  /* default "/etc/l3dsr/handoff.key" */
+	char control[108];	  /* default "/run/l3dsr/bridge.sock" */
 	struct addr address;	  /* the bridge's own; default 192.168.33.20 */
 	struct {		  /* group `limits` */
 		int flows;	  /* default 262144; 1..16777216 */

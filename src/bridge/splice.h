@@ -142,6 +142,19 @@ void splice_quote_to_server(struct splice_table *t, uint32_t slot, struct icmp_q
 /** splice_expired() - a connection that was OPENING for too long, or SLOT_NONE; others are removed
  */
 uint32_t splice_expired(struct splice_table *t, uint64_t now_ms);
+/** struct splice_row - a connection as it is shown; @state is a constant */
+struct splice_row {
+	struct endpoint client, vip, server;
+	const char *state;
+};
+
+/**
+ * splice_list() - up to @max connections that this table alone has, from slot *@cursor on, which is moved
+ * Returns how many; *@cursor is SLOT_NONE behind the last one.
+ */
+size_t splice_list(const struct splice_table *t, uint32_t *cursor, struct splice_row *rows,
+		   size_t max);
+
 /** splice_count() - connections now; may be read by another thread */
 uint32_t splice_count(const struct splice_table *t);
 

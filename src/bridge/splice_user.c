@@ -352,6 +352,32 @@ uint32_t splice_expired(struct splice_table *t, uint64_t now_ms)
 	return expiry_next(&t->expiry, SPLICE_OPENING, now_ms);
 }
 
+size_t splice_list(const struct splice_table *t, uint32_t *cursor, struct splice_row *rows,
+		   size_t max)
+{
+	static const char *const states[] = {
+		[SPLICE_OPENING] = "opening",
+		[SPLICE_SPLICED] = "active",
+		[SPLICE_CLOSING] = "closing",
+	};
+	size_t count = 0;
+
+	/* As many slots as rows, so that it takes no longer when few are in use. */
+	for (size_t i = 0; i < max && *cursor < t->slots.fresh; i++, (*cursor)++) {
+		const struct splice_flow *f = &t->flows[*cursor];
+		unsigned int state = expiry_class(&t->expiry, *cursor);
+
+		if (state <= SPLICE_CLOSING)
+			rows[count++] = (struct splice_row){ .client = f->client,
+							     .vip = f->vip,
+							     .server = f->server,
+							     .state = states[state] };
+	}
+	if (*cursor >= t->slots.fresh)
+		*cursor = SLOT_NONE;
+	return count;
+}
+
 uint32_t splice_count(const struct splice_table *t)
 {
 	return __atomic_load_n(&t->slots.used, __ATOMIC_RELAXED);

@@ -60,24 +60,68 @@ static uint64_t total(const struct daemon *d, enum counter which)
 	return sum;
 }
 
-/* All that is not zero, one line each, with an end for those who read along. */
-static void dump(void *context)
+void daemon_counters(const struct daemon *d,
+		     void (*each)(void *context, const char *name, uint64_t value,
+				  const char *sentence),
+		     void *context)
 {
-	const struct daemon *d = context;
 	struct gauge gauges[DAEMON_GAUGES];
+	char name[64];
 
 	for (unsigned int i = 0; i < COUNTER_COUNT; i++)
-		if (counter_scope(i) & d->scope && total(d, i))
-			log_info("counter %s %" PRIu64, counter_name(i), total(d, i));
-	log_info("counter queue_dropped_full %" PRIu64, d->drops_full);
-	log_info("counter queue_dropped_undelivered %" PRIu64, d->drops_undelivered);
-	if (d->nft.deleted)
-		log_info("counter table_deleted %" PRIu64, d->nft.deleted);
-	if (d->tables_filled)
-		log_info("counter table_filled_again %" PRIu64, d->tables_filled);
+		if (counter_scope(i) & d->scope)
+			each(context, counter_name(i), total(d, i), counter_sentence(i));
+	each(context, "queue_dropped_full", d->drops_full,
+	     "packets that the kernel dropped because a queue was full");
+	each(context, "queue_dropped_undelivered", d->drops_undelivered,
+	     "packets that the kernel dropped because the socket of a queue was");
+	each(context, "table_deleted", d->nft.deleted,
+	     "times that somebody has deleted the table of the ruleset");
+	each(context, "table_filled_again", d->tables_filled,
+	     "times the sets were filled because somebody had loaded the ruleset");
 	read_gauges(d, gauges);
-	for (size_t i = 0; i < DAEMON_GAUGES && gauges[i].name; i++)
-		log_info("counter %s_now %" PRIu64, gauges[i].name, gauges[i].value);
+	for (size_t i = 0; i < DAEMON_GAUGES && gauges[i].name; i++) {
+		snprintf(name, sizeof(name), "%s_now", gauges[i].name);
+		each(context, name, gauges[i].value, "there are now");
+	}
+}
+
+static void show_counter(void *context, const char *name, uint64_t value, const char *sentence)
+{
+	struct control_client *client = context;
+
+	control_text(client, name);
+	control_number(client, value);
+	control_text(client, sentence);
+	control_end_row(client);
+}
+
+void daemon_show_counters(const struct daemon *d, struct control_client *client, size_t arguments)
+{
+	if (arguments) {
+		control_error(client, "show counters: no arguments are expected");
+		return;
+	}
+	control_columns(client, "s:counter n:value s:meaning");
+	daemon_counters(d, show_counter, client);
+}
+
+/* Those that are not zero; but for some a zero says something, too. */
+static void log_counter(void *context, const char *name, uint64_t value, const char *sentence)
+{
+	const char *last = strrchr(name, '_');
+
+	(void)sentence;
+	(void)context;
+	if (value || !strncmp(name, "queue_dropped", strlen("queue_dropped")) ||
+	    (last && !strcmp(last, "_now")))
+		log_info("counter %s %" PRIu64, name, value);
+}
+
+/* One line each, with an end for those who read along. */
+static void dump(void *context)
+{
+	daemon_counters(context, log_counter, NULL);
 	log_info("counter end");
 }
 
@@ -247,6 +291,7 @@ int daemon_run(struct daemon *d)
 
 void daemon_clean(struct daemon *d)
 {
+	control_close(&d->control);
 	service_clean(&d->service);
 	nft_sets_close(&d->nft);
 }

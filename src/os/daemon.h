@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "control.h"
 #include "lib/counters.h"
 #include "lib/queue_hash.h"
 #include "nft_sets.h"
@@ -30,6 +31,7 @@ struct gauge {
  * @tick:		called in the main thread once a second; may be NULL
  * @own_counters:	what that counts; may be NULL
  * @reload:		SIGHUP, in the main thread
+ * @control:		open, or all zero
  */
 struct daemon {
 	enum counter_scope scope;
@@ -44,10 +46,20 @@ struct daemon {
 	const struct counters *own_counters;
 	void *context;
 	struct service service;
+	struct control control;
 	/* private */
 	uint64_t drops_full, drops_undelivered;
 	uint64_t tables_filled; /* again, because somebody has loaded the table */
 };
+
+/** daemon_counters() - call @each for all that it counts, and its gauges, with a sentence for the operator */
+void daemon_counters(const struct daemon *d,
+		     void (*each)(void *context, const char *name, uint64_t value,
+				  const char *sentence),
+		     void *context);
+
+/** daemon_show_counters() - the command "show counters" */
+void daemon_show_counters(const struct daemon *d, struct control_client *client, size_t arguments);
 
 /** daemon_init() - the event loop and its signals; before any thread starts. 0 or -errno */
 int daemon_init(struct daemon *d);

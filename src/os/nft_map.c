@@ -76,30 +76,45 @@ static int on_message(const struct nlmsghdr *nlh, void *data)
 }
 
 /* Send a request for the elements in @s, or for all if @flags says NLM_F_DUMP. */
-static int request(struct nft_reader *r, struct nftnl_set *s, uint16_t flags,
-		   const struct each *each)
+static int ask(struct nft_reader *r, struct nftnl_set *s, uint16_t flags)
 {
 	char buf[RECEIVE_MAX];
 	struct nlmsghdr *nlh = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETSETELEM, NFPROTO_INET,
 						     flags | NLM_F_ACK, ++r->seq);
 	char rest[64];
-	ssize_t len;
-	int ret = MNL_CB_OK;
 
 	nftnl_set_elems_nlmsg_build_payload(nlh, s);
 	/* What an earlier request that failed has left. */
 	while (recv(mnl_socket_get_fd(r->socket), rest, sizeof(rest), 0) > 0)
 		;
-	if (mnl_socket_sendto(r->socket, nlh, nlh->nlmsg_len) < 0)
+	return mnl_socket_sendto(r->socket, nlh, nlh->nlmsg_len) < 0 ? -errno : 0;
+}
+
+/* A part of what comes; 1 if there is more, 0 at the end, or -errno. */
+static int take_part(struct nft_reader *r, const struct each *each)
+{
+	char buf[RECEIVE_MAX];
+	ssize_t len = mnl_socket_recvfrom(r->socket, buf, sizeof(buf));
+	int ret;
+
+	if (len < 0)
 		return -errno;
-	while (ret > MNL_CB_STOP) {
-		len = mnl_socket_recvfrom(r->socket, buf, sizeof(buf));
-		if (len < 0)
-			return -errno;
-		ret = mnl_cb_run(buf, (size_t)len, r->seq, mnl_socket_get_portid(r->socket),
-				 on_message, (void *)each);
-	}
-	return ret < 0 ? -errno : 0;
+	ret = mnl_cb_run(buf, (size_t)len, r->seq, mnl_socket_get_portid(r->socket), on_message,
+			 (void *)each);
+	return ret < 0 ? -errno : ret > MNL_CB_STOP;
+}
+
+static int request(struct nft_reader *r, struct nftnl_set *s, uint16_t flags,
+		   const struct each *each)
+{
+	int ret = ask(r, s, flags);
+
+	if (ret)
+		return ret;
+	do
+		ret = take_part(r, each);
+	while (ret > 0);
+	return ret;
 }
 
 static struct nftnl_set *make_set(const struct nft_reader *r, const char *map)
@@ -171,4 +186,24 @@ int nft_map_each(struct nft_reader *r, const char *map,
 	if (s)
 		nftnl_set_free(s);
 	return ret;
+}
+
+int nft_map_dump(struct nft_reader *r, const char *map)
+{
+	struct nftnl_set *s = make_set(r, map);
+	int ret = s ? ask(r, s, NLM_F_DUMP) : -ENOMEM;
+
+	if (s)
+		nftnl_set_free(s);
+	return ret;
+}
+
+int nft_map_dump_next(struct nft_reader *r,
+		      void (*each)(void *context, const void *key, size_t key_len, const void *data,
+				   size_t data_len),
+		      void *context)
+{
+	const struct each call = { .call = each, .context = context };
+
+	return take_part(r, &call);
 }

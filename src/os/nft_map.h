@@ -40,4 +40,18 @@ int nft_map_each(struct nft_reader *r, const char *map,
 			      size_t data_len),
 		 void *context);
 
+/**
+ * nft_map_dump() - begin to read all elements of @map, in portions; 0 or -errno
+ * The reader must not be used for anything else before the end.
+ */
+int nft_map_dump(struct nft_reader *r, const char *map);
+/**
+ * nft_map_dump_next() - give the next of them, some hundred, to @each as nft_map_each() does
+ * Returns 1 if there are more, 0 at the end, -EINTR if the table was changed meanwhile, or another -errno.
+ */
+int nft_map_dump_next(struct nft_reader *r,
+		      void (*each)(void *context, const void *key, size_t key_len, const void *data,
+				   size_t data_len),
+		      void *context);
+
 #endif

@@ -78,8 +78,10 @@ void nft_sets_swap(struct nft_table *table, struct nft_table *other)
 	*table = *other;
 	table->requests = was.requests;
 	table->events = was.events;
+	table->deleted = was.deleted;
 	was.requests = other->requests;
 	was.events = other->events;
+	was.deleted = other->deleted;
 	*other = was;
 }
 

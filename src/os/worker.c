@@ -12,6 +12,8 @@
 #include "lib/queue_hash.h"
 #include "log.h"
 
+#define ASK_MS 200
+
 uint64_t clock_ms(void)
 {
 	struct timespec ts;
@@ -35,7 +37,8 @@ int worker_init(struct worker *w, unsigned int number, unsigned int count, uint3
 	w->number = number;
 	w->extra_fd = -1;
 	w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (w->wake_fd < 0)
+	w->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->wake_fd < 0 || w->done_fd < 0)
 		return -errno;
 	for (unsigned int i = number; i < QUEUE_COUNT; i += count)
 		numbers[n++] = (uint16_t)i;
@@ -62,6 +65,24 @@ static void serve(struct worker *w, unsigned int rounds)
 	}
 }
 
+/* A job that was asked for is either done by the worker or taken back by who has asked. */
+enum job_state { JOB_NONE, JOB_ASKED, JOB_RUNNING };
+
+static bool change_job(struct worker *w, int from, int to)
+{
+	return __atomic_compare_exchange_n(&w->job_state, &from, to, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_ACQUIRE);
+}
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	/* An eventfd takes eight bytes unless its counter is about to overflow. */
+	if (write(fd, &one, sizeof(one)) != sizeof(one))
+		log_warning_errno("cannot wake a thread");
+}
+
 /* Nothing is said by it but that there is something to look at. */
 static void heed_wake(struct worker *w)
 {
@@ -69,6 +90,11 @@ static void heed_wake(struct worker *w)
 
 	(void)!read(w->wake_fd, &times, sizeof(times));
 	adopt(w);
+	if (!change_job(w, JOB_ASKED, JOB_RUNNING))
+		return;
+	w->job(w->context, w->job_argument);
+	(void)change_job(w, JOB_RUNNING, JOB_NONE);
+	signal_fd(w->done_fd);
 }
 
 static void *loop(void *arg)
@@ -118,20 +144,36 @@ int worker_start(struct worker *w)
 	return ret;
 }
 
-static void wake(struct worker *w)
+/* Until the job is no longer what @state says, or @timeout_ms. */
+static void wait_job(struct worker *w, int state, int timeout_ms)
 {
-	uint64_t one = 1;
+	struct pollfd done = { .fd = w->done_fd, .events = POLLIN };
+	uint64_t times, until = clock_ms() + (uint64_t)timeout_ms;
 
-	/* An eventfd takes eight bytes unless its counter is about to overflow. */
-	if (write(w->wake_fd, &one, sizeof(one)) != sizeof(one))
-		log_warning_errno("cannot wake a worker");
+	while (__atomic_load_n(&w->job_state, __ATOMIC_ACQUIRE) == state && clock_ms() < until)
+		if (poll(&done, 1, timeout_ms) > 0)
+			(void)!read(w->done_fd, &times, sizeof(times));
+}
+
+int worker_ask(struct worker *w, void (*job)(void *context, void *argument), void *argument)
+{
+	w->job = job;
+	w->job_argument = argument;
+	__atomic_store_n(&w->job_state, JOB_ASKED, __ATOMIC_RELEASE);
+	signal_fd(w->wake_fd);
+	wait_job(w, JOB_ASKED, ASK_MS);
+	if (change_job(w, JOB_ASKED, JOB_NONE))
+		return -ETIMEDOUT;
+	while (__atomic_load_n(&w->job_state, __ATOMIC_ACQUIRE) == JOB_RUNNING)
+		wait_job(w, JOB_RUNNING, ASK_MS);
+	return 0;
 }
 
 void worker_give(struct worker *w, void *configuration)
 {
 	__atomic_store_n(&w->given, configuration, __ATOMIC_RELEASE);
 	if (w->started)
-		wake(w);
+		signal_fd(w->wake_fd);
 	else
 		adopt(w);
 }
@@ -146,7 +188,7 @@ void worker_stop(struct worker *w)
 	if (!w->started)
 		return;
 	__atomic_store_n(&w->stop, true, __ATOMIC_RELEASE);
-	wake(w);
+	signal_fd(w->wake_fd);
 	pthread_join(w->thread, NULL);
 	w->started = false;
 }
@@ -158,7 +200,9 @@ void worker_clean(struct worker *w)
 	w->queue = NULL;
 	if (w->wake_fd >= 0)
 		close(w->wake_fd);
-	w->wake_fd = -1;
+	if (w->done_fd >= 0)
+		close(w->done_fd);
+	w->wake_fd = w->done_fd = -1;
 }
 
 bool worker_alive(const struct worker *w, uint64_t within_ms)

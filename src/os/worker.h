@@ -55,9 +55,13 @@ struct worker {
 	struct queue *queue;
 	int extra_fd; /* -1: none */
 	int wake_fd;
-	bool stop;	       /* asked to, by the main thread */
-	void *given;	       /* configuration that it is to work by, from the main thread */
-	void *adopted;	       /* the one that it does; the main thread reads it */
+	bool stop;     /* asked to, by the main thread */
+	void *given;   /* configuration that it is to work by, from the main thread */
+	void *adopted; /* the one that it does; the main thread reads it */
+	int job_state; /* enum job_state, see worker.c */
+	void (*job)(void *context, void *argument);
+	void *job_argument;
+	int done_fd;
 	uint64_t heartbeat_ms; /* when the loop last went round; read by the main thread */
 };
 
@@ -71,6 +75,12 @@ int worker_init(struct worker *w, unsigned int number, unsigned int count, uint3
 void worker_give(struct worker *w, void *configuration);
 /** worker_adopted() - does it work by what was given last? */
 bool worker_adopted(const struct worker *w);
+/**
+ * worker_ask() - have the thread call @job(its context, @argument) between two batches, and wait for that
+ * Its tables are its own: so others may look at them. The job is short, because packets wait meanwhile.
+ * Returns 0, or -ETIMEDOUT without the job having been called if the thread does not come to it.
+ */
+int worker_ask(struct worker *w, void (*job)(void *context, void *argument), void *argument);
 /** worker_start() - begin to serve; the fields role, context and extra_fd are set by now */
 int worker_start(struct worker *w);
 /** worker_stop() - stop the thread if it runs, and wait for it: each packet has its verdict then */

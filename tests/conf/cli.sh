@@ -97,10 +97,17 @@ expect 1 '' 'many\.conf:2: pools\[0\]\.backends: 1025 backends are too many; .* 
 	l3dsr-balancer -n -c many.conf
 
 expect 0 'l3dsrctl [0-9]+\.[0-9]+\.[0-9]+' '' l3dsrctl -V
-expect 0 'Usage: l3dsrctl COMMAND .*' '' l3dsrctl --help
+expect 0 'Usage: l3dsrctl \[-j\] \[-s SOCKET\] COMMAND .*' '' l3dsrctl --help
 expect 2 '' "l3dsrctl: a command is expected $(try l3dsrctl)" l3dsrctl
 expect 2 '' "l3dsrctl: 'gen' is not a command $(try l3dsrctl)" l3dsrctl gen
 expect 2 '' ".*option.*x.* $(try l3dsrctl)" l3dsrctl -x
+expect 2 '' "l3dsrctl: show: what is to be shown\\? $(try l3dsrctl)" l3dsrctl show
+expect 2 '' "l3dsrctl: lookup: a URL is expected $(try l3dsrctl)" l3dsrctl lookup
+expect 2 '' ".*option.*x.* $(try l3dsrctl)" l3dsrctl show -x
+expect 2 '' "l3dsrctl: these are too many .* $(try l3dsrctl)" l3dsrctl show 1 2 3 4 5 6 7 8 9 a b c d e f g
+expect 3 '' 'l3dsrctl: \./none\.sock: No such file or directory' l3dsrctl -s ./none.sock show flows
+expect 3 '' 'l3dsrctl: \./none\.sock: No such file or directory' l3dsrctl show flows -js ./none.sock
+expect 3 '' 'l3dsrctl: /run/l3dsr/nobody\.sock: No such file or directory' l3dsrctl -s nobody lookup x
 expect 2 '' "l3dsrctl: genkey: the name of one file .* $(try l3dsrctl)" l3dsrctl genkey
 expect 2 '' "l3dsrctl: genkey: the name of one file .* $(try l3dsrctl)" l3dsrctl genkey a b
 expect 2 '' ".*option.*x.* $(try l3dsrctl)" l3dsrctl genkey -x a
