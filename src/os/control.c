@@ -406,8 +406,9 @@ int control_open(struct control *c, sd_event *event, const char *path,
 	}
 	for (size_t i = 0; i < CONTROL_CLIENTS; i++)
 		c->clients[i].fd = -1;
-	c->path = path;
 	c->fd = listen_at(path);
+	if (c->fd >= 0)
+		snprintf(c->path, sizeof(c->path), "%s", path);
 	ret = c->fd < 0 ? c->fd : sd_event_add_io(event, &c->io, c->fd, EPOLLIN, on_connection, c);
 	if (ret < 0)
 		log_error("cannot listen at %s (control): %s", path, strerror(-ret));
@@ -421,9 +422,9 @@ void control_close(struct control *c)
 	free(c->clients);
 	c->clients = NULL;
 	c->io = sd_event_source_unref(c->io);
-	if (c->path && c->fd >= 0) {
+	if (c->path[0]) {
 		unlink(c->path);
 		close(c->fd);
 	}
-	c->path = NULL;
+	c->path[0] = '\0';
 }

@@ -36,7 +36,7 @@ struct control_command {
 
 struct control {
 	int fd;
-	const char *path;
+	char path[108]; /* as long as an address has room for; "": not listening */
 	const struct control_command *commands;
 	void *context;
 	sd_event *event;

@@ -436,6 +436,8 @@ def test_clients_that_do_not_read(own_lab, tmp_path):
     crafted.up(own_lab, tmp_path, balancer=crafted.replaced(
         crafted.template("balancer"), "pools = (", "pools = (" + pools))
     assert len(ctl(own_lab, "balancer", "show", "pools")) > 400_000
+    pid, = own_lab.daemon("pids", "balancer")
+    descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(ask_raw(own_lab, "balancer", b"show\tpools\n"))
                  for _ in range(CLIENTS)]
@@ -447,6 +449,8 @@ def test_clients_that_do_not_read(own_lab, tmp_path):
         wait_until(lambda: ask_once(own_lab, "balancer", b"show\tservices\n").endswith(b"done\n"), 15,
                    what="a place")
         assert time.monotonic() - begin > 5
+        wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= descriptors, 15,
+                   what="no client of the socket")
         for sock in socks:
             assert not all_of(sock).endswith(b"done\n")
 

@@ -170,9 +170,13 @@ def test_half_a_request(own_lab):
         assert crafted.ask(half, path).backend == "backend1"
         assert crafted.ask(silent, path).backend == "backend2"
     assert crafted.fetch(own_lab, path).backend == "backend2"
+    own_lab.daemon("stop", "bridge1")
+    assert not (own_lab.state / "bridge1.sock").exists()
     wait_until(lambda: "192.168.33.20" not in own_lab.exec(
         "balancer", "nft", "list", "set", "inet", "l3dsr_balancer", "backends4").stdout,
         what="a bridge that is not named any more in no set")
+    own_lab.daemon("stop", "balancer")
+    assert not (own_lab.state / "balancer.sock").exists()
 
 
 def test_errors(own_lab):
