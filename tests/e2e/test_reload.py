@@ -89,6 +89,10 @@ def load(lab, seconds, port=80):
             number = number + 1
             return wrk.format("GET", "/page/reload-" .. number)
         end
+        -- Not so many that ports come round meanwhile; and some connections are silent for a moment.
+        function delay()
+            return 10
+        end
         """)
     client = lab.popen("client", "wrk", "-t", 2, "-c", 16, "-d", seconds, "--timeout", "10s",
                        "-s", script, "-H", "Connection: close", f"http://{VIP}:{port}",
@@ -99,7 +103,7 @@ def load(lab, seconds, port=80):
         output = client.communicate(timeout=seconds + 30)[0]
     assert "Socket errors" not in output, output
     assert "Non-2xx" not in output, output
-    assert int(re.search(r"(\d+) requests in", output).group(1)) > 100 * seconds, output
+    assert int(re.search(r"(\d+) requests in", output).group(1)) > 50 * seconds, output
 
 
 def slow_download(lab, port=80, seconds=SECONDS + 4):
