@@ -12,7 +12,7 @@ import time
 import pytest
 
 import crafted
-from conftest import DAEMONS, VIP, sha256_of, wait_until
+from conftest import DAEMONS, TOP, VIP, sha256_of, wait_until
 from support import sanitized
 
 BRIDGES = ("bridge1", "bridge2")
@@ -89,12 +89,16 @@ def load(lab, seconds, port=80):
             number = number + 1
             return wrk.format("GET", "/page/reload-" .. number)
         end
-        -- Not so many that ports come round meanwhile; and some connections are silent for a moment.
+        -- So that some connections are silent for a moment.
         function delay()
             return 10
         end
         """)
-    client = lab.popen("client", "wrk", "-t", 2, "-c", 16, "-d", seconds, "--timeout", "10s",
+    # Of one address alone, ports would come round while their last connections are still closing.
+    library = lab.state / "sources.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-o", library,
+                    TOP / "lab/benchmark/sources.c"], check=True)
+    client = lab.popen("client", "env", f"LD_PRELOAD={library}", "wrk", "-t", 2, "-c", 16, "-d", seconds, "--timeout", "10s",
                        "-s", script, "-H", "Connection: close", f"http://{VIP}:{port}",
                        stdout=subprocess.PIPE, text=True)
     try:
@@ -104,6 +108,12 @@ def load(lab, seconds, port=80):
     assert "Socket errors" not in output, output
     assert "Non-2xx" not in output, output
     assert int(re.search(r"(\d+) requests in", output).group(1)) > 50 * seconds, output
+
+
+def is_downloading(lab, port):
+    """Has the client got some of it?"""
+    text = lab.exec("client", "ss", "-Htni", "dport", "=", f":{port}").stdout
+    return any(int(count) > 100_000 for count in re.findall(r"bytes_received:(\d+)", text))
 
 
 def slow_download(lab, port=80, seconds=SECONDS + 4):
@@ -267,6 +277,7 @@ def test_services_come_and_go(own_lab, tmp_path, threads):
                 answers = [crafted.fetch(own_lab, f"/page/{number}", port=8080)
                            for number in range(30)]
                 assert {answer.status for answer in answers} == {200}
+                wait_until(lambda: is_downloading(own_lab, 8080), what="the begin of the download")
                 with crafted.connect(own_lab, port=8080) as silent:
                     for name in ("balancer",) + BRIDGES:
                         taken(own_lab, name, one[name])
