@@ -202,7 +202,7 @@ static void next_backend(struct balancer_worker *w, uint32_t slot, const char *w
 	offer(w, slot, now_ms);
 }
 
-/* In the pool of h->choice: that of the service, unless a route wants the request and it only has no key. */
+/* In the pool of h->choice: that of the service, or of the route of a request without its key. */
 static void fall_back(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
 	struct handover *h = &w->handovers.handovers[slot];

@@ -52,7 +52,7 @@ struct daemon {
 	uint64_t tables_filled; /* again, because somebody has loaded the table */
 };
 
-/** daemon_counters() - call @each for all that it counts, and its gauges, with a sentence for the operator */
+/** daemon_counters() - call @each for all that it counts, and its gauges, with their sentences */
 void daemon_counters(const struct daemon *d,
 		     void (*each)(void *context, const char *name, uint64_t value,
 				  const char *sentence),

@@ -348,7 +348,7 @@ def test_the_socket(own_lab):
     own_lab.daemon("stop", "balancer")
     assert not os.path.exists(socket_of(own_lab, "balancer"))
     assert "No such file" in ctl(own_lab, "balancer", "show", "pools", status=3)
-    # One that is left of a daemon that was killed is no obstacle, nor is a directory that is missing.
+    # What a daemon that was killed has left is no obstacle, nor is a directory that is missing.
     own_lab.daemon("start", "balancer")
     own_lab.daemon("kill", "balancer")
     assert "Connection refused" in ctl(own_lab, "balancer", "show", "pools", status=3)
@@ -377,8 +377,9 @@ def test_the_socket(own_lab):
 def test_hostile_clients(own_lab):
     """Garbage, silence, thousands, and those that do not read: packets and other clients go on."""
     own_lab.up()
-    for request in (b"\n", b"\t\t\t\n", b"show\n", b"\xff\xfe\n", b"show flows\n", b"lookup\t\\x00\n",
-                    b"show\tflows\t\\\n", b"\0\n", b"show\tpools" + 20 * b"\tx" + b"\n",
+    for request in (b"\n", b"\t\t\t\n", b"show\n", b"\xff\xfe\n", b"show flows\n",
+                    b"lookup\t\\x00\n", b"show\tflows\t\\\n", b"\0\n",
+                    b"show\tpools" + 20 * b"\tx" + b"\n",
                     b"show\tflows\tclient=" + 8000 * b"9" + b"\n", b"lookup\thttp://" + 300 * b"%" +
                     b"\n", b"lookup\thttp://a/\\x0d\\x0a\\x09\n"):
         with ask_raw(own_lab, "balancer", request) as sock:
@@ -429,7 +430,7 @@ def test_a_thousand_clients(own_lab):
 @pytest.mark.once
 def test_clients_that_do_not_read(own_lab, tmp_path):
     """They are left after ten seconds. Meanwhile there may be no place, but packets go on."""
-    backends = ",\n".join(f'{{ name = "spare{number}"; address = "192.168.33.{number % 99 + 150}"; }}'
+    backends = ",\n".join(f'{{ name = "spare{number}"; address = "10.0.0.{number % 99 + 150}"; }}'
                           for number in range(1000))
     pools = "".join(f'\n{{ name = "pool{number}"; backends = ( {backends} ); }},'
                     for number in range(10))
@@ -446,8 +447,8 @@ def test_clients_that_do_not_read(own_lab, tmp_path):
         begin = time.monotonic()
         assert "ask again" in ctl(own_lab, "balancer", "show", "services", status=1)
         assert crafted.fetch(own_lab, "/page/1").seconds < 1
-        wait_until(lambda: ask_once(own_lab, "balancer", b"show\tservices\n").endswith(b"done\n"), 15,
-                   what="a place")
+        wait_until(lambda: ask_once(own_lab, "balancer", b"show\tservices\n").endswith(b"done\n"),
+                   15, "a place")
         assert time.monotonic() - begin > 5
         wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= descriptors, 15,
                    what="no client of the socket")

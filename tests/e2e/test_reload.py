@@ -98,9 +98,9 @@ def load(lab, seconds, port=80):
     library = lab.state / "sources.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-o", library,
                     TOP / "lab/benchmark/sources.c"], check=True)
-    client = lab.popen("client", "env", f"LD_PRELOAD={library}", "wrk", "-t", 2, "-c", 16, "-d", seconds, "--timeout", "10s",
-                       "-s", script, "-H", "Connection: close", f"http://{VIP}:{port}",
-                       stdout=subprocess.PIPE, text=True)
+    client = lab.popen("client", "env", f"LD_PRELOAD={library}", "wrk", "-t", 2, "-c", 16,
+                       "-d", seconds, "--timeout", "10s", "-s", script, "-H", "Connection: close",
+                       f"http://{VIP}:{port}", stdout=subprocess.PIPE, text=True)
     try:
         yield client
     finally:
@@ -172,7 +172,8 @@ def test_half_a_request(own_lab):
     with crafted.connect(own_lab) as half, crafted.connect(own_lab) as silent:
         half.sendall(f"GET {path}".encode())
         wait_until(lambda: own_lab.counters("balancer")["requests_now"] == 1)
-        only2 = config(own_lab, "balancer", ('{ name = "cache1"; address = "192.168.33.20"; },', ""))
+        only2 = config(own_lab, "balancer",
+                       ('{ name = "cache1"; address = "192.168.33.20"; },', ""))
         for _ in range(3):
             taken(own_lab, "balancer", only2)
         # Its bridge may still answer, though the configuration does not name it any more.
@@ -199,7 +200,7 @@ def test_errors(own_lab):
     path = crafted.path_of(own_lab, "backend2")
     good = {name: own_lab.config(name) for name in DAEMONS}
     for name in ("balancer", "bridge1"):
-        log = reload(own_lab, name, good[name] + f"nonsense = 1;\ntimeouts2 = {{}};\n")
+        log = reload(own_lab, name, good[name] + "nonsense = 1;\ntimeouts2 = {};\n")
         assert re.search(r"error: .*nonsense: not a setting", log), log
         assert re.search(r"error: .*timeouts2: not a setting", log), log
         assert "is not used: the last configuration stays in force" in log
@@ -299,12 +300,14 @@ def test_another_web_server(own_lab):
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab) as old:
         assert crafted.ask(old, path).backend == "backend1"
-        taken(own_lab, "bridge1", config(own_lab, "bridge1", ('"192.168.33.30"', '"192.168.33.35"')))
+        taken(own_lab, "bridge1",
+              config(own_lab, "bridge1", ('"192.168.33.30"', '"192.168.33.35"')))
         assert crafted.ask(old, path).backend == "backend1"
         # Nobody listens there.
         assert crafted.fetch(own_lab, path).backend == "backend2"
         assert crafted.ask(old, path).backend == "backend1"
-        taken(own_lab, "bridge1", config(own_lab, "bridge1", ('"192.168.33.35"', '"192.168.33.30"')))
+        taken(own_lab, "bridge1",
+              config(own_lab, "bridge1", ('"192.168.33.35"', '"192.168.33.30"')))
         assert crafted.fetch(own_lab, path).backend == "backend1"
         assert crafted.ask(old, path).backend == "backend1"
 
