@@ -263,7 +263,7 @@ static void note_end(struct splice_table *t, uint32_t slot, const struct packet 
 		     uint64_t now_ms)
 {
 	struct splice_flow *f = &t->flows[slot];
-	bool own;
+	bool own, data;
 
 	if (splice_state(t, slot) == SPLICE_KERNEL) {
 		/* The kernel sees all of a connection but this. */
@@ -272,11 +272,16 @@ static void note_end(struct splice_table *t, uint32_t slot, const struct packet 
 		return;
 	}
 	own = side == FIN_SERVER || seq_advance(&f->next, p);
+	data = own && !(p->flags & (TCP_FIN | TCP_RST)) && packet_payload_len(p);
 	if (own && p->flags & TCP_FIN)
 		f->fin |= side;
+	if (data) /* behind its FIN nobody sends data: it was forged, or this is late */
+		f->fin &= (uint8_t)~side;
 	if (splice_state(t, slot) == SPLICE_SPLICED &&
 	    ((own && p->flags & TCP_RST) || f->fin == FIN_BOTH))
 		splice_set_state(t, slot, SPLICE_CLOSING, now_ms);
+	else if (splice_state(t, slot) == SPLICE_CLOSING && data && side == FIN_CLIENT)
+		splice_set_state(t, slot, SPLICE_SPLICED, now_ms);
 	else
 		expiry_touch(&t->expiry, slot, now_ms);
 }

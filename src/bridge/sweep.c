@@ -69,10 +69,16 @@ uint32_t sweep_idle_s(const struct sweep_timeouts *t, uint8_t state, uint32_t le
 	return idle ? idle - 1 : 0;
 }
 
+bool sweep_closing(const struct conntrack_entry *e)
+{
+	return e->state >= CONNTRACK_LAST_ACK &&
+	       (e->mark & SPLICE_KERNEL_ENDED || (e->state == CONNTRACK_CLOSE && !e->fin_first));
+}
+
 static void look(void *context, const struct conntrack_entry *e)
 {
 	struct sweep *s = context;
-	bool closing = e->state >= CONNTRACK_LAST_ACK;
+	bool closing = sweep_closing(e);
 	uint32_t idle_s = sweep_idle_s(&s->timeouts, e->state, e->timeout_s);
 
 	if (s->spare || idle_s < (closing ? s->closing_s : s->idle_s)) {

@@ -25,6 +25,9 @@
  * believe. Which it was is not told, so the one is
  * assumed that makes the entry the least idle: no connection ends early.
  *
+ * The kernel believes anybody who says FIN as the client. So an entry is closing when the web server has
+ * ended it as well, or when it was ended by a RST alone, of which the kernel wants the exact number.
+ *
  * A read is done in portions, so that the main thread's other work goes on.
  */
 
@@ -60,6 +63,9 @@ void sweep_clean(struct sweep *s);
 
 /** sweep_tick() - go on for a part of a second, if it is time; call it every second */
 void sweep_tick(struct sweep *s, uint64_t now_ms);
+
+/** sweep_closing() - has the connection of @entry ended, on both sides or by RST? */
+bool sweep_closing(const struct conntrack_entry *entry);
 
 /** sweep_idle_s() - for how many seconds at least an entry in @state with @left_s left was idle */
 uint32_t sweep_idle_s(const struct sweep_timeouts *t, uint8_t state, uint32_t left_s);

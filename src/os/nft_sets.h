@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "lib/addr.h"
+#include "nft_keep.h"
 
 struct mnl_socket;
 
@@ -28,17 +29,8 @@ struct nft_set {
 	size_t count, capacity;
 };
 
-/**
- * struct nft_keep_rule - the one rule of @chain, in the text of nft:
- *   update @map { ip saddr . tcp sport . ip daddr . tcp dport timeout @timeout_ms : meta mark }
- */
-struct nft_keep_rule {
-	const char *chain, *map;
-	uint64_t timeout_ms;
-};
-
 #define NFT_SETS_MAX  8
-#define NFT_RULES_MAX 2
+#define NFT_RULES_MAX 3
 
 /** struct nft_table - a table of family inet, the sets we keep in it, and rules of our own */
 struct nft_table {
