@@ -57,6 +57,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(OPEN_SILENT, open_silent, BALANCER, "offers that a bridge did not answer; the next backend was tried") \
 	X(OPEN_REFUSED, open_refused, BALANCER, "offers that a bridge refused; the next backend was tried") \
 	X(ABORT_SENT, abort_sent, BALANCER, "offers taken back")                                    \
+	X(ABORT_REPEATED, abort_repeated, BALANCER, "offers taken back once more because a bridge took them late") \
 	X(ACCEPTED, accepted, BALANCER, "connections that a bridge took")                           \
 	X(ANSWERS_LATE, answers_late, BALANCER, "answers of bridges to offers that are over")       \
 	X(NO_BACKEND, no_backend, BALANCER, "connections reset because no backend of the pool took them") \
