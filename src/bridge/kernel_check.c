@@ -38,8 +38,8 @@ static void check_room(uint32_t flows)
 	uint32_t max;
 
 	if (conntrack_sysctl("max", &max) == 0 && max < flows)
-		log_warning("%smax is %u, less than limits.flows = %u: the daemon translates "
-			    "what the kernel has no room for",
+		log_warning("%smax is %u, less than limits.flows = %u: offers are refused when "
+			    "there are so many connections",
 			    CONNTRACK_SYSCTL, max, flows);
 }
 

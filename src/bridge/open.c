@@ -234,6 +234,23 @@ static void refuse(struct bridge_worker *w, uint32_t slot, enum handoff_reason r
 	splice_remove(&w->splices, slot);
 }
 
+/* The web server has answered: the connection is spliced, or refused. */
+static void established(struct bridge_worker *w, uint32_t slot, const struct packet *p,
+			uint64_t now_ms)
+{
+	const struct splice_flow *f = &w->splices.flows[slot];
+	enum handoff_reason reason = splice_established(&w->splices, slot, p, now_ms);
+
+	if (reason != HANDOFF_REASON_NONE) {
+		reset_server(w, f, p->ack);
+		refuse(w, slot, reason);
+		return;
+	}
+	if (f->rtt_us >= w->bridge->far_us)
+		spoil_measurement(w, f, p);
+	answer_accepted(w, f);
+}
+
 void open_server_packet(struct bridge_worker *w, uint32_t slot, const struct packet *p,
 			const struct queue_packet *qp, uint64_t now_ms)
 {
@@ -248,13 +265,8 @@ void open_server_packet(struct bridge_worker *w, uint32_t slot, const struct pac
 		reset_server(w, f, p->ack);
 	} else if (splice_state(&w->splices, slot) == SPLICE_DEAD) {
 		reset_server(w, f, p->ack);
-	} else if (splice_established(&w->splices, slot, p, now_ms)) {
-		if (f->rtt_us >= w->bridge->far_us)
-			spoil_measurement(w, f, p);
-		answer_accepted(w, f);
 	} else {
-		reset_server(w, f, p->ack);
-		refuse(w, slot, HANDOFF_REASON_OPTIONS);
+		established(w, slot, p, now_ms);
 	}
 	drop(w, qp, COUNTER_DROP_SWALLOWED);
 }
