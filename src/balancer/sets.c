@@ -17,17 +17,18 @@ static void make_rules(struct nft_table *nft, const struct balancer_settings *s)
 	const struct nft_keep_rule keep = {
 		.chain = "keep4",
 		.set = "flows4",
+		.map = true,
 		.timeout_ms = (uint64_t)s->timeouts.idle_s * 1000,
 	};
 	const struct nft_keep_rule keep_closing = {
 		.chain = "keep_closing4",
 		.set = "closing4",
+		.map = true,
 		.timeout_ms = (uint64_t)s->timeouts.closing_s * 1000,
 	};
 	const struct nft_keep_rule keep_number = {
 		.chain = "keep_number4",
 		.set = "numbers4",
-		.what = NFT_KEEP_NUMBER,
 		.timeout_ms = (uint64_t)s->timeouts.idle_s * 1000,
 	};
 

@@ -11,8 +11,8 @@
 #include <linux/netfilter/nf_tables.h>
 #include <stdbool.h>
 
-/* Key and data; a field of a concatenation begins at a register of its own. */
-enum { REG_SADDR = NFT_REG32_00, REG_SPORT, REG_DADDR, REG_DPORT, REG_SEQ, REG_MARK };
+/* Key, and data or the last field of it; a field of a concatenation begins at a register of its own. */
+enum { REG_SADDR = NFT_REG32_00, REG_SPORT, REG_DADDR, REG_DPORT, REG_MARK };
 
 struct nftnl_rule *nft_keep_rule_new(const char *table, const char *chain)
 {
@@ -80,7 +80,7 @@ static bool add_update(struct nftnl_rule *rule, const struct nft_keep_rule *keep
 		return false;
 	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_SREG_KEY, REG_SADDR);
-	if (keep->what == NFT_KEEP_MARK)
+	if (keep->map) /* else the mark is the last field of the key */
 		nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_SREG_DATA, REG_MARK);
 	nftnl_expr_set_u64(e, NFTNL_EXPR_DYNSET_TIMEOUT, keep->timeout_ms);
 	nftnl_expr_set_str(e, NFTNL_EXPR_DYNSET_SET_NAME, keep->set);
@@ -96,10 +96,7 @@ int nft_keep_rule_fill(struct nftnl_rule *rule, const struct nft_keep_rule *keep
 		    add_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, REG_SPORT) &&
 		    add_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 16, 4, REG_DADDR) &&
 		    add_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, REG_DPORT) &&
-		    (keep->what == NFT_KEEP_MARK
-			     ? add_meta(rule, NFT_META_MARK, REG_MARK)
-			     : add_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 4, 2, REG_SEQ)) &&
-		    add_update(rule, keep);
+		    add_meta(rule, NFT_META_MARK, REG_MARK) && add_update(rule, keep);
 
 	return done ? 0 : -ENOMEM;
 }

@@ -3,6 +3,7 @@
 #ifndef L3DSR_NFT_KEEP_H
 #define L3DSR_NFT_KEEP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct nftnl_rule;
@@ -10,15 +11,15 @@ struct nftnl_rule;
 /**
  * struct nft_keep_rule - the one rule of @chain, in the text of nft
  *   update @set { ip saddr . tcp sport . ip daddr . tcp dport timeout @timeout_ms : meta mark }
- * or, with NFT_KEEP_NUMBER and the upper half of the sequence number,
- *   update @set { ip saddr . tcp sport . ip daddr . tcp dport . @th,32,16 timeout @timeout_ms }
+ * or, where @set is no @map,
+ *   update @set { ip saddr . tcp sport . ip daddr . tcp dport . meta mark timeout @timeout_ms }
  *
  * It cannot stand in the ruleset's file: its timeout is a setting of the daemon, and that of a set can
  * only be given when the set is made, which would lose the connections in it.
  */
 struct nft_keep_rule {
 	const char *chain, *set;
-	enum { NFT_KEEP_MARK, NFT_KEEP_NUMBER } what;
+	bool map;
 	uint64_t timeout_ms;
 };
 

@@ -2,6 +2,7 @@
 """FIN and RST of somebody who does not see the connection: its silence may be as long as before."""
 
 import contextlib
+import os
 import random
 import time
 
@@ -9,9 +10,10 @@ import pytest
 
 import crafted
 import raw
-from conftest import DAEMONS, VIP
+from conftest import DAEMONS, VIP, wait_until
 from crafted import BRIDGES
 from support import ACK, FIN, PSH, RST
+from test_kernel_plane import elements
 
 CLOSING_S = 1
 IDLE_S = 20
@@ -19,6 +21,7 @@ NEAR = 1000  # in the web server's window, and not its next byte (RFC 5961, 3)
 GUESSES = 20
 BRIDGE = BRIDGES["backend1"]
 DATA = b"x" * 10
+FEW = 3
 
 # The flags of packets that come one behind the other.
 BLIND = {
@@ -97,6 +100,16 @@ class Victims:
         return dead
 
 
+def own_ends_count(lab, socks):
+    """But for those whose number has another upper half meanwhile."""
+    before = len(elements(lab, "flows4"))
+    assert len(elements(lab, "numbers4", "set")) >= len(socks) - FEW
+    for sock in socks:
+        sock.close()
+    wait_until(lambda: len(elements(lab, "flows4")) <= before - len(socks) + FEW, IDLE_S / 2,
+               what="the end of flows")
+
+
 def test_blind_ends(short_lab):
     """The victims are silent for three times the closing timeout.
 
@@ -114,3 +127,5 @@ def test_blind_ends(short_lab):
                 assert near.ask() == []
         silence()
         assert guessed.ask() + near.ask() == []
+        if os.environ["L3DSR_DATA_PLANE"] == "kernel":
+            own_ends_count(short_lab, list(guessed.socks.values()))

@@ -143,9 +143,15 @@ def test_flows_that_are_lost(own_lab, loss):
     assert "flows_not_learned" not in own_lab.counters("balancer")
 
 
+def forgetful(lab, directory):
+    """A lab whose balancer soon forgets: the ruleset does not believe the end of all clients."""
+    crafted.up(lab, directory, balancer=crafted.replaced(crafted.template("balancer"),
+                                                         "idle_s = 60;", "idle_s = 10;"))
+
+
 def test_full_map(own_lab, tmp_path):
     """What the kernel does not learn is steered by the daemon, and counted; it recovers."""
-    own_lab.up()
+    forgetful(own_lab, tmp_path)
     text = (TOP / "nft/balancer.nft").read_text()
     small = tmp_path / "balancer.nft"
     small.write_text(re.sub(r"(map flows4 \{\n.*\n\t\tsize) 1048576", r"\1 4", text))
@@ -213,9 +219,9 @@ def test_numbers_of_bridges(own_lab):
                                       (f'address = "{VIP}";\n\t\tport',
                                        'address = "192.168.33.11";\n\t\tport')],
                          ids=["port", "address"])
-def test_a_service_is_taken_out(own_lab, old, new):
+def test_a_service_is_taken_out(own_lab, tmp_path, old, new):
     """Its connections go on to their end; new ones find nobody."""
-    own_lab.up()
+    forgetful(own_lab, tmp_path)
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab) as sock:
         assert crafted.ask(sock, path).status == 200
@@ -232,7 +238,7 @@ def test_a_service_is_taken_out(own_lab, old, new):
         own_lab.daemon("start", "balancer")
         assert crafted.ask(sock, path).backend == "backend1"
         assert crafted.fetch(own_lab, path).backend == "backend1"
-    wait_until(lambda: not elements(own_lab, "flows4"), what="the end of the connection")
+    wait_until(lambda: not elements(own_lab, "flows4"), 15, "the end of the connection")
 
 
 def test_quote_of_a_connection_that_only_the_kernel_knows(own_lab):
