@@ -308,6 +308,11 @@ static bool read_saved_syn(int fd, struct handshake *h)
 	return true;
 }
 
+bool listener_has(const struct listener *l, const struct tuple *tuple)
+{
+	return index_find(&l->index, tuple) != SLOT_NONE;
+}
+
 bool listener_handshake(const struct listener *l, const struct tuple *tuple, struct handshake *h)
 {
 	uint32_t slot = index_find(&l->index, tuple), sent, received;

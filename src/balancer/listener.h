@@ -81,6 +81,8 @@ struct listener_judge {
 /** listener_accept() - take what the kernel has completed */
 void listener_accept(struct listener *l, const struct listener_judge *judge, uint64_t now_ms);
 
+/** listener_has() - is there a socket of @tuple? */
+bool listener_has(const struct listener *l, const struct tuple *tuple);
 /** listener_handshake() - what the socket of @tuple tells; false if it was not accepted (yet) */
 bool listener_handshake(const struct listener *l, const struct tuple *tuple,
 			struct handshake *handshake);

@@ -195,6 +195,11 @@ bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handsha
 	return true;
 }
 
+bool snoop_has(const struct snoop *s, const struct tuple *tuple)
+{
+	return index_find(&s->index, tuple) != SLOT_NONE;
+}
+
 void snoop_reset(struct snoop *s, const struct packet *p)
 {
 	uint32_t slot = index_find(&s->index, &p->tuple);

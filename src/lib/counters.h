@@ -32,6 +32,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(HANDSHAKE_BY_SNOOP, handshake_by_snoop, BALANCER, "requests whose handshake was seen in passing") \
 	X(HANDSHAKE_BY_SOCKET, handshake_by_socket, BALANCER, "requests whose handshake was read from the accepted socket") \
 	X(HANDSHAKE_UNKNOWN, handshake_unknown, BALANCER, "data of connections without a known handshake, given to the kernel without its data") \
+	X(EMPTY_UNKNOWN, empty_unknown, BALANCER, "packets without data of connections without a known handshake, given to the kernel") \
 	X(ACK_COMPLETED, ack_completed, BALANCER, "handshakes completed for the kernel because the client's bare ACK was not seen") \
 	X(SOCKETS_ACCEPTED, sockets_accepted, BALANCER, "connections accepted from the kernel")     \
 	X(ACCEPT_FAILED, accept_failed, BALANCER, "times the daemon had no file descriptor left for a connection") \
