@@ -174,7 +174,7 @@ static void end_with_reset(struct balancer_worker *w, uint32_t slot)
 /* Offer the connection to the best backend that was not tried yet. */
 static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 	struct handover *h = &w->handovers.handovers[slot];
 	const struct balancer *b = w->balancer;
 	const struct pool_settings *pool = &b->settings->pools[h->service->pool_number];
@@ -204,7 +204,7 @@ static void next_backend(struct balancer_worker *w, uint32_t slot, const char *w
 	const struct handover *h = &w->handovers.handovers[slot];
 	char text[ADDR_STRLEN];
 
-	log_warning_limited(&w->backend_limits[h->backend->number], now_ms,
+	log_warning_limited(&w->balancer->backend_limits[h->backend->number], now_ms,
 			    "service %s: backend %s (%s) does not take connections: %s",
 			    h->service->name, h->backend->name,
 			    addr_format(&h->backend->address, text), why);
@@ -412,7 +412,7 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct packet 
 void handover_begin(struct balancer_worker *w, struct packet *p, const struct queue_packet *qp,
 		    uint64_t now_ms)
 {
-	static __thread struct log_limit requests_limit, flows_limit;
+	static struct log_limit requests_limit, flows_limit;
 	struct tcp_options o;
 	struct handshake hs;
 	size_t len;

@@ -54,7 +54,7 @@ static void release(struct snoop *s, uint32_t slot)
 
 static uint32_t take_slot(struct snoop *s, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 	uint32_t slot = slots_take(&s->slots);
 
 	if (slot != SLOT_NONE)

@@ -113,7 +113,7 @@ bool steer_doubtful(const struct steer *s, uint32_t slot, uint64_t now_ms)
 
 void steer_not_learned(struct steer *s, uint32_t slot, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 
 	counters_add(s->counters, COUNTER_FLOWS_NOT_LEARNED, 1);
 	log_warning_limited(&limit, now_ms,

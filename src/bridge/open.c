@@ -125,7 +125,7 @@ static void open_new(struct bridge_worker *w, const struct handoff_record *r, st
 		     const struct queue_packet *qp, const struct service_settings *service,
 		     uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 	const struct endpoint client = { .addr = p->tuple.src, .port = p->tuple.sport };
 	const struct endpoint server = { .addr = service->server,
 					 .port = (uint16_t)service->server_port };

@@ -86,7 +86,6 @@ struct splice_table {
 	struct splice_flow *flows;
 	struct counters *counters;
 	unsigned int worker, workers;
-	struct log_limit log_scale, log_failed;
 };
 
 /** splice_init() - for @capacity connections, on worker @worker of @workers; 0 or -ENOMEM */

@@ -197,6 +197,7 @@ void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state s
 static enum splice_state give_to_kernel(struct splice_table *t, const struct splice_flow *f,
 					uint64_t now_ms)
 {
+	static struct log_limit scale_limit, failed_limit;
 	int ret;
 
 	if (!t->kernel)
@@ -204,7 +205,7 @@ static enum splice_state give_to_kernel(struct splice_table *t, const struct spl
 	if (!splice_kernel_translates(f)) {
 		counters_add(t->counters, COUNTER_KERNEL_SCALE, 1);
 		log_warning_limited(
-			&t->log_scale, now_ms,
+			&scale_limit, now_ms,
 			"the window scale of the web server is %u and clients were told "
 			"%u: the daemon translates what the kernel cannot",
 			f->numbers.server_shift, f->numbers.server_shift_client);
@@ -214,7 +215,7 @@ static enum splice_state give_to_kernel(struct splice_table *t, const struct spl
 	if (ret) {
 		counters_add(t->counters, COUNTER_KERNEL_FAILED, 1);
 		log_warning_limited(
-			&t->log_failed, now_ms,
+			&failed_limit, now_ms,
 			"connection tracking did not take a connection: %s%s", strerror(-ret),
 			ret == -ENOMEM ? " (is nf_conntrack_max reached?); offers are refused"
 				       : "; the daemon translates it");

@@ -36,6 +36,7 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(ACK_COMPLETED, ack_completed, BALANCER, "handshakes completed for the kernel because the client's bare ACK was not seen") \
 	X(SOCKETS_ACCEPTED, sockets_accepted, BALANCER, "connections accepted from the kernel")     \
 	X(ACCEPT_FAILED, accept_failed, BALANCER, "times the daemon had no file descriptor left for a connection") \
+	X(BACKLOG_DROPPED, backlog_dropped, BALANCER, "SYNs and handshakes that the kernel dropped because a listening socket's backlog was full") \
 	X(SOCKETS_EVICTED, sockets_evicted, BALANCER, "silent connections closed early because the table was full") \
 	X(SOCKETS_CLOSED, sockets_closed, BALANCER, "connections closed because the client left or sent no request in time") \
 	X(REQUESTS, requests, BALANCER, "requests recognised")                                      \

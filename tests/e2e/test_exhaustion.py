@@ -332,6 +332,7 @@ def test_queue_length_with_requests(own_lab, tmp_path):
     assert counters["queue_dropped_full"] >= dropped
     assert counters["queue_dropped_undelivered"] == 0
     assert counters["accepted"] == 60
+    assert own_lab.log("balancer").count("packets because a queue was full") == 1
 
 
 # The backlog of the listening socket
@@ -359,6 +360,11 @@ def test_backlog(own_lab, tmp_path, cookies, backlog, count):
         told = increase(own_lab, "balancer", counted)
         assert grown.get("TcpExtSyncookiesSent" if cookies else "TcpExtTCPReqQFullDrop", 0) > 0
         assert told["accepted"] == count
+        if not cookies:
+            dropped = wait_until(lambda: own_lab.counters("balancer").get("backlog_dropped"),
+                                 what="backlog_dropped")
+            assert dropped >= grown["TcpExtTCPReqQFullDrop"]
+            assert own_lab.log("balancer").count("warning: the backlog was full") == 1
 
 
 # Memory
