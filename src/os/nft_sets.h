@@ -64,7 +64,8 @@ void nft_sets_add_rule(struct nft_table *table, const struct nft_keep_rule *rule
 
 /**
  * nft_sets_fill() - make the kernel's sets and chains hold exactly this, in one transaction
- * Returns 0, -ENOENT if the table, a set or a chain is missing, or another -errno.
+ * Returns 0, -ENOENT if the table, a set or a chain is missing, -EINVAL if a set is of another type, or
+ * another -errno.
  */
 int nft_sets_fill(struct nft_table *table);
 
