@@ -15,6 +15,7 @@ import pytest
 import crafted
 from conftest import FILES, TOP, Lab, wait_until
 from peers import relayed
+from support import scale_of_server, scales_of, window_scale
 
 BUILD = pathlib.Path(os.environ.get("L3DSR_BUILD", TOP)).resolve()
 CHECKER = TOP / "tests/checker/check-splice"
@@ -260,37 +261,41 @@ def test_loss(strict_lab, capture, tmp_path):
 
 
 CLIENTS = {
-    "no_timestamps": {"client": {"tcp_timestamps": 0}},
-    "no_sack": {"client": {"tcp_sack": 0}},
-    "no_scale": {"client": {"tcp_window_scaling": 0}},
-    "nothing": {"client": {"tcp_timestamps": 0, "tcp_sack": 0, "tcp_window_scaling": 0}},
+    "no_timestamps": {"tcp_timestamps": 0},
+    "no_sack": {"tcp_sack": 0},
+    "no_scale": {"tcp_window_scaling": 0},
+    "nothing": {"tcp_timestamps": 0, "tcp_sack": 0, "tcp_window_scaling": 0},
 }
-SMALL, LARGE = "4096 131072 250000", "4096 131072 1073741824"
 SCALES = {
-    "2_at_the_balancer": {"balancer": {"tcp_rmem": SMALL}},
-    "2_at_the_server": {"backend1": {"tcp_rmem": SMALL}},
-    "14_at_the_balancer": {"balancer": {"tcp_rmem": LARGE}},
-    "none_at_the_server": {"backend1": {"tcp_window_scaling": 0}},
+    "2_at_the_balancer": ("balancer", 2),
+    "2_at_the_server": ("backend1", 2),
+    "14_at_the_balancer": ("balancer", 14),
+    "none_at_the_server": ("backend1", None),
 }
 
 
 def transfers(lab, capture, directory, settings):
-    """A download and an upload under sysctls of some hosts; returns the counts."""
-    with contextlib.ExitStack() as stack:
-        for host, values in settings.items():
-            stack.enter_context(crafted.sysctls(lab, host, **values))
+    """A download and an upload under settings of the network.
+
+    Returns the counts, and the window scales that balancer and web server tell.
+    """
+    with settings:
         download(lab, 1_000_000)
         upload(lab, directory, 1_000_000)
         capture.finish()
-    counts = capture.check()
+        counts = capture.check()
+        with crafted.connect(lab) as sock:
+            assert crafted.ask(sock, "/page/1").status == 200
+            scales = {"balancer": scales_of(sock)[0], "backend1": scale_of_server(lab, sock)}
     assert counts["connections", "spliced"] == 2
     assert counts[TO_CLIENT, "packets"] > 690 and counts[TO_SERVER, "packets"] > 690
-    return counts
+    return counts, scales
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_clients(strict_lab, capture, tmp_path, client):
-    counts = transfers(strict_lab, capture, tmp_path, CLIENTS[client])
+    counts, _ = transfers(strict_lab, capture, tmp_path,
+                          crafted.sysctls(strict_lab, "client", **CLIENTS[client]))
     without = client in ("no_timestamps", "nothing")
     for direction in TO_SERVER, TO_CLIENT:
         with_timestamps = counts.get((direction, "TSval"), 0)
@@ -304,7 +309,10 @@ def test_clients(strict_lab, capture, tmp_path, client):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_window_scales(strict_lab, capture, tmp_path, scale):
-    counts = transfers(strict_lab, capture, tmp_path, SCALES[scale])
+    host, shift = SCALES[scale]
+    counts, scales = transfers(strict_lab, capture, tmp_path,
+                               window_scale(strict_lab, host, shift))
+    assert scales[host] == shift
     # All windows of the web server but those of handshakes, which are not among the packets.
     assert counts[TO_CLIENT, "window rescaled"] == counts[TO_CLIENT, "packets"]
     assert counts[TO_SERVER, "window rescaled"] == \
