@@ -101,13 +101,16 @@ class Victims:
 
 
 def own_ends_count(lab, socks):
-    """But for those whose number has another upper half meanwhile."""
+    """But for those whose number has another upper half meanwhile, on the balancer."""
     before = len(elements(lab, "flows4"))
+    ended = lab.counters("bridge1").get("splices_ended", 0)
     assert len(elements(lab, "numbers4", "set")) >= len(socks) - FEW
     for sock in socks:
         sock.close()
     wait_until(lambda: len(elements(lab, "flows4")) <= before - len(socks) + FEW, IDLE_S / 2,
                what="the end of flows")
+    wait_until(lambda: lab.counters("bridge1").get("splices_ended", 0) >= ended + len(socks),
+               IDLE_S / 2, what="the end of entries")
 
 
 def test_blind_ends(short_lab):
