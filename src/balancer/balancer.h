@@ -23,6 +23,7 @@
  * struct balancer - what all workers read and none writes
  * @pools:	one per settings->pools, the same numbers
  * @services:	(any address, 0) -> (VIP, port): number into settings->services
+ * @backend_limits: by number of the backend; what they point to is for all workers
  */
 struct balancer {
 	const struct balancer_settings *settings;
@@ -30,6 +31,7 @@ struct balancer {
 	struct pool **pools;
 	struct index services;
 	struct bridges bridges;
+	struct log_limit *backend_limits;
 };
 
 #define BALANCER_TABLE "l3dsr_balancer"
@@ -42,7 +44,6 @@ struct balancer_worker {
 	struct endpoint answer; /* where bridges answer this worker */
 	int answer_fd;
 	struct inject inject;
-	struct log_limit *backend_limits; /* by number of the backend */
 	struct snoop snoop;
 	struct listener listener;
 	struct handover_table handovers;

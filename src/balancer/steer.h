@@ -23,7 +23,8 @@
  * kernel with each packet.
  *
  * A flow is active until the client says FIN or RST, with a number near its last one so that nobody
- * else says it, then closing. It is forgotten when no packet came for the idle or the closing time (in
+ * else says it, then closing; active again when there is data behind that, which was not the client's
+ * own then. It is forgotten when no packet came for the idle or the closing time (in
  * a half-closed download the client's ACKs keep it), or, when closing, as soon as a new one needs its
  * place; so is a learned one. A flow says by itself where its packets go, so a changed configuration
  * does not touch it.

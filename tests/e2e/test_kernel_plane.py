@@ -246,9 +246,15 @@ def make_small(lab, name, directory):
     wait_until(lambda: "was loaded, its sets are filled again" in lab.log("balancer"))
 
 
+def up_short(lab, directory):
+    """A lab whose balancer soon forgets: the ruleset does not believe the end of all clients."""
+    crafted.up(lab, directory, balancer=crafted.replaced(crafted.template("balancer"),
+                                                         "idle_s = 60;", "idle_s = 10;"))
+
+
 def test_full_map(own_lab, tmp_path):
     """What the kernel does not learn is steered by the daemon, and counted; it recovers."""
-    own_lab.up()
+    up_short(own_lab, tmp_path)
     make_small(own_lab, "flows4", tmp_path)
     path = crafted.path_of(own_lab, "backend1")
     socks = [crafted.connect(own_lab, timeout=10, source=(crafted.CLIENT, 7000 + number))
@@ -345,9 +351,9 @@ TAKEN_OUT = pytest.mark.parametrize("old, new", [
 
 
 @TAKEN_OUT
-def test_a_service_is_taken_out(own_lab, old, new):
+def test_a_service_is_taken_out(own_lab, tmp_path, old, new):
     """Its connections go on to their end; new ones find nobody."""
-    own_lab.up()
+    up_short(own_lab, tmp_path)
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab) as sock:
         assert crafted.ask(sock, path).status == 200
@@ -364,7 +370,7 @@ def test_a_service_is_taken_out(own_lab, old, new):
         own_lab.daemon("start", "balancer")
         assert crafted.ask(sock, path).backend == "backend1"
         assert crafted.fetch(own_lab, path).backend == "backend1"
-    wait_until(lambda: not elements(own_lab, "flows4"), what="the end of the connection")
+    wait_until(lambda: not elements(own_lab, "flows4"), 15, "the end of the connection")
 
 
 def test_window_scale_of_the_configuration(own_lab, tmp_path):
