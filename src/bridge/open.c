@@ -241,7 +241,7 @@ static void refuse(struct bridge_worker *w, uint32_t slot, enum handoff_reason r
 static void established(struct bridge_worker *w, uint32_t slot, const struct packet *p,
 			uint64_t now_ms)
 {
-	const struct splice_flow *f = &w->splices.flows[slot];
+	struct splice_flow *f = &w->splices.flows[slot];
 	enum handoff_reason reason = splice_established(&w->splices, slot, p, now_ms);
 
 	if (reason != HANDOFF_REASON_NONE) {

@@ -109,8 +109,8 @@ static void begin(struct sweep *s, uint64_t now_ms)
 	uint64_t closing_ms = (uint64_t)s->closing_s * 1000;
 	uint32_t mask = SPLICE_KERNEL_MASK | SPLICE_KERNEL_ENDED;
 
-	s->next_ms = now_ms +
-		     least_ms(INTERVAL_MS, least_ms(closing_ms, (uint64_t)s->idle_s * 500));
+	s->next_ms =
+		now_ms + least_ms(INTERVAL_MS, least_ms(closing_ms, (uint64_t)s->idle_s * 500));
 	if (now_ms >= s->next_ended_ms) {
 		s->next_ended_ms = now_ms + closing_ms;
 		mask = SPLICE_KERNEL_MASK;

@@ -15,10 +15,9 @@ import crafted
 import raw
 from conftest import DAEMONS, FILES, SERVERS, TOP, VIP, sha256_of, wait_until
 from peers import Servers, answer_header, read_all, read_request, relayed
-from support import BRIDGE_OF, increase, sha256_of_file
+from support import BRIDGE_OF, increase, sha256_of_file, window_scale
 from test_faults import upload_name
 from test_path_mtu import MTU, idle_connection
-from test_translation import scale
 
 pytestmark = pytest.mark.only("kernel")
 
@@ -377,7 +376,7 @@ def test_window_scale_of_the_configuration(own_lab, tmp_path):
     """Clients are told the web servers', so that the kernel can translate; or why they are not."""
     text = crafted.template("balancer")
     crafted.up(own_lab, tmp_path, balancer=f"window_scale = 2;\n{text}")
-    with scale(own_lab, "backend1", 2), scale(own_lab, "backend2", 2), \
+    with window_scale(own_lab, "backend1", 2), window_scale(own_lab, "backend2", 2), \
             crafted.Capture(own_lab, "client") as capture:
         for number in range(10):
             assert crafted.fetch(own_lab, f"/page/{number}").status == 200
