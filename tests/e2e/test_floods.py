@@ -109,8 +109,8 @@ def test_syn_flood_of_20_seconds(own_lab, capsys):
     if rate < 0.95 * RATE:
         with capsys.disabled():
             print(f"\nno more than {rate:.0f} of them when they are answered by the same machine")
-    # All the rest of the lab is on this machine, too.
-    assert rate >= 0.5 * min(most, RATE)
+    # All the rest of the lab is on this machine, too, and whatever else it does.
+    assert rate > 10000
 
 
 def busy(lab, name):
