@@ -29,8 +29,8 @@ int steer_init(struct steer *s, uint32_t capacity, bool kernel, uint64_t idle_ms
 	const uint64_t lifetime_ms[CLASSES] = {
 		[ACTIVE] = idle_ms,
 		[CLOSING] = closing_ms,
-		/* Not for longer than the kernel may have it: the client's port can be used again. */
-		[LEARNED] = closing_ms < LEARNED_MS ? closing_ms : LEARNED_MS,
+		/* Well before the kernel may forget it: then the client's port can be used again. */
+		[LEARNED] = closing_ms / 2 < LEARNED_MS ? closing_ms / 2 : LEARNED_MS,
 	};
 
 	s->counters = counters;

@@ -16,7 +16,7 @@
  * A table from (client, VIP) to bridge and index. In the userspace data plane it has all connections,
  * and each of their packets is rewritten here. In the kernel data plane the maps of nft/balancer.nft
  * have them: a verdict's mark has the kernel learn a connection, and no further packet comes here. It
- * stays in the table, learned, for five seconds or closing_s, whatever is less: for packets that were
+ * stays in the table, learned, for five seconds or half of closing_s, whatever is less: for packets that were
  * queued before, for the socket that our kernel still has, and for a held packet that was lost with its
  * interface, so that its client repeats it. What comes later is of a connection that the kernel did not
  * learn, because its map was full or emptied: it is active then, as in userspace, and offered to the

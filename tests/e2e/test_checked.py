@@ -392,7 +392,7 @@ def test_numbers_that_wrap(strict_lab, capture):
 
 @contextlib.contextmanager
 def counting(lab, host, *rules):
-    """Counters a, b, ... on a host, one for each `TYPE: MATCH`; yields a function that reads them."""
+    """Counters on a host, one for each `TYPE: MATCH`; yields a function that reads them."""
     names = "abcd"[:len(rules)]
     text = "".join(f"counter {name} {{ }}\n" for name in names)
     for name, rule in zip(names, rules):

@@ -151,7 +151,7 @@ def test_one_client_has_one_fallback(odd_lab):
 
 
 def test_requests_are_bounded(own_lab, tmp_path):
-    """Snooping, and without a bare ACK, so that there is no socket to be evicted before the request."""
+    """Snooping, and no bare ACK: there is no socket to be evicted before the request."""
     text = balancer(requests=8, request_ms=1500, fallback="reset") + 'handshake = "snoop";\n'
     crafted.up(own_lab, tmp_path, balancer=text)
     socks = []

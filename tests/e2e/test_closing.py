@@ -407,8 +407,8 @@ def test_syn_that_is_taken_back(lab):
 
 # Backends that are late
 
-# In front of the bridge's own rules. The record has no TCP options before it, and its type is its fourth
-# byte.
+# In front of the bridge's own rules. The record has no TCP options before it, and its type is its
+# fourth byte.
 EARLY = """chain out {
         type filter hook output priority -500
         tcp sport 80 tcp flags & (syn | ack) == (syn | ack) drop

@@ -245,7 +245,7 @@ def test_the_bridge_address_must_be_there(spare_lab, tmp_path):
     config.write_text(spare_lab.config("bridge1", 'address = "192.168.33.20"',
                                        'address = "192.168.33.99"'))
     told = fails_to_start(spare_lab, "bridge1", config)
-    assert re.search(r"error: .*192\.168\.33\.99.*\baddress\b.*: Cannot assign requested address", told)
+    assert re.search(r"error: .*192\.168\.33\.99.*\baddress\b.*: Cannot assign requested", told)
 
 
 KEY = "1 " + "ab" * 32 + "\n"

@@ -209,7 +209,8 @@ def attribute(kind, data):
 def strangers_entry():
     """The message that makes an entry of connection tracking, and where its client's address is."""
     def words(source, destination, sport, dport):
-        address = attribute(1, socket.inet_aton(source)) + attribute(2, socket.inet_aton(destination))
+        address = attribute(1, socket.inet_aton(source)) + \
+            attribute(2, socket.inet_aton(destination))
         ports = attribute(1, b"\6") + attribute(2, struct.pack("!H", sport)) + \
             attribute(3, struct.pack("!H", dport))
         return attribute(1, address) + attribute(2, ports)

@@ -19,9 +19,10 @@ pytestmark = pytest.mark.alone
 
 RATE = 50000
 
-# What requests may take in a flood of SYNs, half of them and all of them; and those of a connection that
-# is steered. In userspace their packets wait in one queue with the SYNs, and get lost with those.
-SERVED_S = {"kernel": (0.1, 2), "userspace": (3, 8)}
+# How many requests are answered in a flood of SYNs, and what they may take, half of them and all of them;
+# and those of a connection that is steered. In userspace their packets wait in one queue with the SYNs,
+# and get lost with those.
+SERVED = {"kernel": (1, 0.1, 2), "userspace": (0.95, 3, 8)}
 STEERED_S = {"kernel": 0.3, "userspace": 4}
 
 # What a daemon may ask for beyond what it has taken at its start: a thread's heap for messages.
@@ -75,7 +76,7 @@ def through_a_syn_flood(lab, rate, seconds, tell):
     print({name: f"{before[name]} -> {after[name]}" for name in DAEMONS})
     print({key: value for key, value in grown.items() if value})
     assert len(visitors.waits) >= 2 * seconds
-    visitors.assert_served(0.95, *SERVED_S[plane])
+    visitors.assert_served(*SERVED[plane])
     asker.assert_not_disturbed(STEERED_S[plane])
     assert_bounded(before, after)
     assert lab.counters("balancer").get("verdicts_lost", 0) == 0
@@ -102,12 +103,14 @@ def what_the_machine_sends(lab, seconds=2):
 def test_syn_flood_of_20_seconds(own_lab, capsys):
     own_lab.up()
     most = what_the_machine_sends(own_lab)
-    if most < 0.95 * RATE:
+    with capsys.disabled():
+        print(f"\nthis machine can send {most:.0f} SYNs a second of {RATE}")
+    rate = through_a_syn_flood(own_lab, RATE, 20, capsys)
+    if rate < 0.95 * RATE:
         with capsys.disabled():
-            print(f"\nthis machine sends {most:.0f} SYNs a second, not {RATE}")
-    # One that is just fast enough has to answer them as well.
-    assert through_a_syn_flood(own_lab, RATE, 20, capsys) >= (0.95 * RATE if most >= 0.95 * RATE
-                                                              else 0.5 * most)
+            print(f"\nno more than {rate:.0f} of them when they are answered by the same machine")
+    # All the rest of the lab is on this machine, too, and whatever else it does.
+    assert rate > 10000
 
 
 @pytest.mark.plain
