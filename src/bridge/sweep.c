@@ -11,6 +11,8 @@
 #include "splice_kernel.h"
 
 #define PORTION_MS  200	  /* of each second, at most */
+#define WANTED_MS   10000 /* after somebody has asked for the number of connections */
+#define COST	    20	  /* then, as many times as long as the last sweep took: the pause */
 #define INTERVAL_MS 30000 /* between the begins of two sweeps, unless the timeouts are short */
 
 static const struct {
@@ -78,7 +80,7 @@ static void look(void *context, const struct conntrack_entry *e)
 	if (s->spare || idle_s < (closing ? s->closing_s : s->idle_s)) {
 		s->seen += !closing;
 	} else if (conntrack_delete(&s->remove, e) == 0) {
-		counters_add(&s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
+		counters_add(s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
 			     1);
 	}
 }
@@ -99,7 +101,7 @@ static bool kernel_ends(const struct sweep *s)
 	       s->timeouts.state[CONNTRACK_TIME_WAIT] <= s->closing_s;
 }
 
-static void begin(struct sweep *s, uint64_t now_ms)
+static void begin(struct sweep *s, uint64_t given, uint64_t now_ms)
 {
 	uint32_t shortest_s = s->idle_s, mask = SPLICE_KERNEL_MASK;
 	uint64_t interval_ms;
@@ -112,6 +114,8 @@ static void begin(struct sweep *s, uint64_t now_ms)
 	interval_ms = (uint64_t)shortest_s * 500;
 	s->next_ms = now_ms + (interval_ms < INTERVAL_MS ? interval_ms : INTERVAL_MS);
 	s->seen = 0;
+	s->given_now = given;
+	s->took_ms = 0;
 	s->spare = now_ms < s->spare_until_ms;
 	s->running = conntrack_dump(&s->dump, SPLICE_KERNEL_MARK, mask) == 0;
 }
@@ -119,23 +123,29 @@ static void begin(struct sweep *s, uint64_t now_ms)
 /* One more portion; 0 or -errno. */
 static int go_on(struct sweep *s, uint64_t until_ms)
 {
+	uint64_t begun_ms = clock_ms();
 	int ret;
 
 	do
 		ret = conntrack_dump_next(&s->dump, look, s);
 	while (ret > 0 && clock_ms() < until_ms);
+	s->took_ms += clock_ms() - begun_ms;
 	if (ret > 0)
 		return 0;
 	s->running = false;
-	if (!ret)
+	s->soon_ms = clock_ms() + COST * s->took_ms;
+	if (!ret) {
 		__atomic_store_n(&s->flows, s->seen, __ATOMIC_RELAXED);
+		s->given = s->given_now;
+	}
 	return ret;
 }
 
-int sweep_init(struct sweep *s, const struct bridge_settings *settings)
+int sweep_init(struct sweep *s, const struct bridge_settings *settings, struct counters *counters)
 {
 	int ret;
 
+	s->counters = counters;
 	s->idle_s = (uint32_t)settings->timeouts.idle_s;
 	s->closing_s = (uint32_t)settings->timeouts.closing_s;
 	ret = conntrack_open(&s->dump);
@@ -145,7 +155,7 @@ int sweep_init(struct sweep *s, const struct bridge_settings *settings)
 		return ret;
 	if (sweep_read_timeouts(&s->timeouts))
 		return -EIO;
-	begin(s, clock_ms());
+	begin(s, 0, clock_ms());
 	ret = s->running ? go_on(s, UINT64_MAX) : -EIO;
 	if (ret)
 		log_error("cannot read the entries of connection tracking: %s", strerror(-ret));
@@ -160,15 +170,23 @@ void sweep_clean(struct sweep *s)
 	conntrack_close(&s->remove);
 }
 
-void sweep_tick(struct sweep *s, uint64_t now_ms)
+uint32_t sweep_live(struct sweep *s, uint64_t given, uint64_t now_ms)
+{
+	s->wanted_until_ms = now_ms + WANTED_MS;
+	return s->flows + (uint32_t)(given - s->given);
+}
+
+void sweep_tick(struct sweep *s, uint64_t given, uint64_t now_ms)
 {
 	static struct log_limit limit;
 	int ret;
 
-	if (!s->running && now_ms < s->next_ms)
+	bool wanted = now_ms < s->wanted_until_ms && now_ms >= s->soon_ms;
+
+	if (!s->running && now_ms < s->next_ms && !wanted)
 		return;
 	if (!s->running)
-		begin(s, now_ms);
+		begin(s, given, now_ms);
 	ret = s->running ? go_on(s, now_ms + PORTION_MS) : -EIO;
 	if (ret)
 		log_warning_limited(&limit, now_ms,

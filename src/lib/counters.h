@@ -79,6 +79,11 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(OPENS_REPLACED, opens_replaced, BRIDGE, "connections replaced by a newer one of the same client port") \
 	X(OPENS_REFUSED, opens_refused, BRIDGE, "offers refused")                                   \
 	X(ABORTS, aborts, BRIDGE, "offers taken back by a balancer")                                \
+	X(PROBES, probes, BRIDGE, "questions of balancers about services")                          \
+	X(PROBES_LOST, probes_lost, BRIDGE, "questions of balancers that came too fast to be answered") \
+	X(PROBES_EXPLAINED, probes_explained, BRIDGE, "balancers told that their key or version is another one") \
+	X(CHECKS, checks, BRIDGE, "checks of web servers")                                          \
+	X(CHECKS_FAILED, checks_failed, BRIDGE, "checks of web servers that failed")                \
 	X(SPLICED, spliced, BRIDGE, "connections spliced to the web server")                        \
 	X(KERNEL_SPLICED, kernel_spliced, BRIDGE, "connections given to the kernel to translate")   \
 	X(KERNEL_SCALE, kernel_scale, BRIDGE, "connections that the kernel cannot translate because their window scales differ") \
