@@ -65,6 +65,12 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(ACCEPTED, accepted, BALANCER, "connections that a bridge took")                           \
 	X(ANSWERS_LATE, answers_late, BALANCER, "answers of bridges to offers that are over")       \
 	X(NO_BACKEND, no_backend, BALANCER, "connections reset because no backend of the pool took them") \
+	X(LAST_RESORT, last_resort, BALANCER, "connections offered to a backend that is down because no other took them") \
+	X(OVERFLOWED, overflowed, BALANCER, "connections offered to another backend because their own had more than load_factor of its share") \
+	X(PROBES_SENT, probes_sent, BALANCER, "questions to bridges about their services")         \
+	X(PROBES_SILENT, probes_silent, BALANCER, "questions to bridges that were not answered in time") \
+	X(STATUS_RECEIVED, status_received, BALANCER, "answers of bridges about their services")    \
+	X(STATUS_LATE, status_late, BALANCER, "answers of bridges to questions that are over")      \
 	X(FLOWS_REFUSED, flows_refused, BALANCER, "connections reset because limits.flows are steered") \
 	X(FLOWS_ENDED, flows_ended, BALANCER, "steered connections forgotten after their end")      \
 	X(FLOWS_IDLE, flows_idle, BALANCER, "steered connections forgotten after timeouts.idle_s")  \
