@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Pools as services see them: weights that change, loads that are bounded, and what it costs. */
+/* Pools as services see them: weights that change, loads that are bounded. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 #include <sodium.h>
@@ -205,58 +204,6 @@ static void test_limits(void **state)
 	pool_free(pool);
 }
 
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-/* Of several rounds the best: the others were disturbed. */
-static double cost_ns(const struct pool *pool, const struct pool_view *view)
-{
-	enum { ROUNDS = 20, CHOICES = 1000 };
-	double best = 1e18;
-
-	for (unsigned int round = 0; round < ROUNDS; round++) {
-		double begin = now_ns(), took;
-		uint32_t sum = 0, own;
-
-		for (unsigned int n = 0; n < CHOICES; n++)
-			sum += pool_choose_in(pool, view, key_of(n), NULL, &own);
-		took = (now_ns() - begin) / CHOICES;
-		best = took < best ? took : best;
-		assert_int_not_equal(sum, 0);
-	}
-	return best;
-}
-
-/* Printed and not asserted: machines differ, and this one may be busy. */
-static void test_cost(void **state)
-{
-	static const uint32_t counts[] = { 4, 16, 128, 1000 };
-	static uint32_t weights[1000];
-	static struct pool_load loads[1000];
-
-	(void)state;
-	for (unsigned int i = 0; i < 1000; i++) {
-		weights[i] = 6400;
-		loads[i].live = 1000 + i % 7;
-	}
-	for (unsigned int i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
-		struct pool *pool = make(weights, counts[i]);
-		const struct pool_view plain = { .weights = weights };
-		const struct pool_view bounded = { .weights = weights,
-						   .loads = loads,
-						   .factor = 125 };
-
-		print_message("a choice of %4u: %5.0f ns, bounded %5.0f ns\n", counts[i],
-			      cost_ns(pool, &plain), cost_ns(pool, &bounded));
-		pool_free(pool);
-	}
-}
-
 static int setup(void **state)
 {
 	(void)state;
@@ -269,7 +216,7 @@ int main(void)
 		cmocka_unit_test(test_weights),	 cmocka_unit_test(test_nobody),
 		cmocka_unit_test(test_hot_key),	 cmocka_unit_test(test_even_load),
 		cmocka_unit_test(test_overflow), cmocka_unit_test(test_tried),
-		cmocka_unit_test(test_limits),	 cmocka_unit_test(test_cost),
+		cmocka_unit_test(test_limits),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
