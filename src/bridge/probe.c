@@ -43,12 +43,15 @@ static uint8_t state_now(const struct probe_service *s)
 	return check_running(&s->check) && hopeful ? HANDOFF_STATE_PENDING : s->last.state;
 }
 
-static void answer(struct probes *p, const struct probe_request *r)
+/* @s: the service, or NULL if the request says all of it */
+static void answer(struct probes *p, const struct probe_service *s, const struct probe_request *r)
 {
-	struct handoff_status status = {
-		.state = r->state,
+	bool checked = s && s->last_ms;
+	const struct handoff_status status = {
+		.state = s ? state_now(s) : r->state,
 		.dscp = r->dscp,
-		.wscale = HANDOFF_SCALE_UNKNOWN,
+		.wscale = checked ? s->last.wscale : HANDOFF_SCALE_UNKNOWN,
+		.http = checked ? s->last.http : 0,
 		.live = p->live(p->live_context),
 		.id = r->id,
 	};
@@ -56,15 +59,6 @@ static void answer(struct probes *p, const struct probe_request *r)
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(&r->to.addr, r->to.port, &ss);
 
-	if (r->service < p->count) {
-		const struct probe_service *s = &p->services[r->service];
-
-		status.state = state_now(s);
-		if (s->last_ms) {
-			status.wscale = s->last.wscale;
-			status.http = s->last.http;
-		}
-	}
 	handoff_status_encode(&status, p->keys, buf);
 	if (sendto(p->answer_fd, buf, sizeof(buf), MSG_DONTWAIT, (struct sockaddr *)&ss, len) < 0)
 		counters_add(p->counters, COUNTER_ANSWERS_FAILED, 1);
@@ -73,7 +67,7 @@ static void answer(struct probes *p, const struct probe_request *r)
 static void answer_all(struct probe_service *s)
 {
 	for (size_t i = 0; i < s->waiting_count; i++)
-		answer(s->probes, &s->waiting[i]);
+		answer(s->probes, s, &s->waiting[i]);
 	s->waiting_count = 0;
 	s->patience = sd_event_source_disable_unref(s->patience);
 }
@@ -124,7 +118,7 @@ static void ask(struct probe_service *s, const struct probe_request *r)
 	bool late = check_running(&s->check) && now_ms - s->begun_ms >= PATIENCE_MS;
 
 	if (fresh || late || s->waiting_count == WAITING_MAX) {
-		answer(s->probes, r);
+		answer(s->probes, s, r);
 		return;
 	}
 	s->waiting[s->waiting_count++] = *r;
@@ -138,66 +132,134 @@ static void ask(struct probe_service *s, const struct probe_request *r)
 	check_begin(&s->check);
 }
 
+static struct probe_service *find_service(struct probes *p, const struct endpoint *vip,
+					  uint8_t index)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		const struct service_settings *s = p->services[i].check.service;
+
+		if (s->index == index && s->port == vip->port && addr_equal(&s->vip, &vip->addr))
+			return &p->services[i];
+	}
+	return NULL;
+}
+
+static void take(struct probes *p, struct probe_request *r)
+{
+	struct probe_service *s = NULL;
+
+	if (r->state == HANDOFF_STATE_PENDING) {
+		s = find_service(p, &r->vip, r->index);
+		r->state = HANDOFF_STATE_SERVICE;
+	}
+	if (s)
+		ask(s, r);
+	else
+		answer(p, NULL, r);
+}
+
 static int on_requests(sd_event_source *source, int fd, uint32_t revents, void *context)
 {
 	struct probe_request requests[REQUESTS_AT_ONCE];
-	struct probes *p = context;
 	ssize_t len = read(fd, requests, sizeof(requests));
 
 	(void)source;
 	(void)revents;
 	/* Each was written at once, so none is here in part. */
-	for (size_t i = 0; len > 0 && i < (size_t)len / sizeof(requests[0]); i++) {
-		if (requests[i].service < p->count)
-			ask(&p->services[requests[i].service], &requests[i]);
-		else
-			answer(p, &requests[i]);
+	for (size_t i = 0; len > 0 && i < (size_t)len / sizeof(requests[0]); i++)
+		take(context, &requests[i]);
+	return 0;
+}
+
+static int make_services(struct probes *p, const struct bridge_settings *settings)
+{
+	struct probe_service *services = calloc(settings->service_count, sizeof(*services));
+
+	if (!services)
+		return -ENOMEM;
+	for (size_t i = 0; i < settings->service_count; i++) {
+		struct probe_service *s = &services[i];
+
+		s->probes = p;
+		s->check = (struct check){ .service = &settings->services[i],
+					   .from = &settings->address,
+					   .event = p->event,
+					   .done = checked,
+					   .context = s,
+					   .fd = -1 };
 	}
+	p->services = services;
+	p->count = settings->service_count;
+	p->settings = settings;
 	return 0;
 }
 
 int probes_init(struct probes *p, sd_event *event, struct counters *counters)
 {
-	const struct bridge_settings *settings = p->settings;
 	int fds[2], ret;
 
 	p->event = event;
 	p->counters = counters;
-	p->services = calloc(settings->service_count, sizeof(*p->services));
-	if (!p->services || pipe2(fds, O_NONBLOCK | O_CLOEXEC)) {
-		log_error_errno("cannot set up the checks of web servers");
-		return -ENOMEM;
+	ret = make_services(p, p->settings);
+	if (!ret && pipe2(fds, O_NONBLOCK | O_CLOEXEC))
+		ret = -errno;
+	if (!ret) {
+		p->pipe_fd = fds[0];
+		p->request_fd = fds[1];
+		ret = sd_event_add_io(event, &p->source, p->pipe_fd, EPOLLIN, on_requests, p);
 	}
-	p->pipe_fd = fds[0];
-	p->request_fd = fds[1];
-	p->count = settings->service_count;
-	for (size_t i = 0; i < p->count; i++) {
-		struct probe_service *s = &p->services[i];
-
-		s->probes = p;
-		s->check = (struct check){ .service = &settings->services[i],
-					   .from = &settings->address,
-					   .event = event,
-					   .done = checked,
-					   .context = s,
-					   .fd = -1 };
-	}
-	ret = sd_event_add_io(event, &p->source, p->pipe_fd, EPOLLIN, on_requests, p);
 	if (ret >= 0)
 		return 0;
 	log_error("cannot set up the checks of web servers: %s", strerror(-ret));
 	return ret;
 }
 
+static void free_services(struct probe_service *services, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		check_stop(&services[i].check);
+		sd_event_source_disable_unref(services[i].patience);
+	}
+	free(services);
+}
+
+/* Does the same check tell the same of both? */
+static bool same_check(const struct service_settings *a, const struct service_settings *b)
+{
+	return a->server_port == b->server_port && addr_equal(&a->server, &b->server) &&
+	       a->check == b->check && a->check_status == b->check_status &&
+	       !strcmp(a->check_path, b->check_path) && !strcmp(a->check_host, b->check_host);
+}
+
+int probes_renew(struct probes *p, const struct bridge_settings *settings,
+		 const struct handoff_keys *keys)
+{
+	struct probe_service *old = p->services;
+	size_t count = p->count;
+
+	if (make_services(p, settings))
+		return -ENOMEM;
+	p->keys = keys;
+	for (size_t i = 0; i < count; i++) {
+		const struct service_settings *was = old[i].check.service;
+		const struct endpoint vip = { .addr = was->vip, .port = (uint16_t)was->port };
+		struct probe_service *s = find_service(p, &vip, (uint8_t)was->index);
+
+		/* Who waits is not answered, and asks again. */
+		if (s && same_check(s->check.service, was)) {
+			s->last = old[i].last;
+			s->last_ms = old[i].last_ms;
+		}
+	}
+	free_services(old, count);
+	return 0;
+}
+
 void probes_clean(struct probes *p)
 {
-	for (size_t i = 0; i < p->count; i++) {
-		check_stop(&p->services[i].check);
-		sd_event_source_disable_unref(p->services[i].patience);
-	}
-	free(p->services);
+	free_services(p->services, p->count);
 	sd_event_source_disable_unref(p->source);
-	if (p->count) {
+	if (p->request_fd) {
 		close(p->pipe_fd);
 		close(p->request_fd);
 	}
@@ -213,24 +275,16 @@ static void give(struct bridge_worker *w, const struct probe_request *r)
 		counters_add(&w->counters, COUNTER_PROBES_LOST, 1);
 }
 
-static size_t service_of(const struct bridge *b, const struct handoff_record *r)
-{
-	const struct tuple key = { .dst = r->vip.addr, .dport = r->vip.port };
-	uint32_t number = index_find(&b->services, &key);
-
-	return number != SLOT_NONE && b->settings->services[number].index == r->index ? number
-										      : SIZE_MAX;
-}
-
 static void believed(struct bridge_worker *w, const struct handoff_record *r,
 		     const struct packet *p)
 {
 	const struct probe_request request = {
 		.id = r->id,
 		.to = r->answer,
-		.service = service_of(w->bridge, r),
+		.vip = r->vip,
+		.index = r->index,
 		.dscp = p->dscp,
-		.state = HANDOFF_STATE_SERVICE,
+		.state = HANDOFF_STATE_PENDING,
 	};
 
 	counters_add(&w->counters, COUNTER_PROBES, 1);
@@ -242,7 +296,6 @@ static void explain(struct bridge_worker *w, const struct packet *p, enum handof
 		    uint64_t now_ms)
 {
 	struct probe_request request = { .to.addr = p->tuple.src,
-					 .service = SIZE_MAX,
 					 .dscp = p->dscp,
 					 .state = (uint8_t)state };
 	struct probe_limit *limit = &w->probe_limit;

@@ -34,12 +34,14 @@
 
 struct bridge_worker;
 
-/** struct probe_request - from a worker to the main thread; @service is SIZE_MAX if @state says it all */
+/**
+ * struct probe_request - from a worker to the main thread
+ * @vip, @index:	which service, if @state is that of a web server
+ */
 struct probe_request {
 	uint64_t id;
-	struct endpoint to;
-	size_t service;
-	uint8_t dscp, state;
+	struct endpoint to, vip;
+	uint8_t index, dscp, state;
 };
 
 struct probe_service;
@@ -66,6 +68,12 @@ struct probes {
 
 /** probes_init() - 0, or -errno after the reason was logged; probes_clean() in either case */
 int probes_init(struct probes *p, sd_event *event, struct counters *counters);
+/**
+ * probes_renew() - go over to another configuration; what is known of the same web servers stays
+ * 0, or -ENOMEM: as it was.
+ */
+int probes_renew(struct probes *p, const struct bridge_settings *settings,
+		 const struct handoff_keys *keys);
 void probes_clean(struct probes *p);
 
 /** struct probe_limit - answers of a worker to what it cannot verify */
