@@ -25,6 +25,7 @@
  * @pools:	one per settings->pools, the same numbers
  * @views:	of the pools; what is in them changes
  * @services:	(any address, 0) -> (VIP, port): number into settings->services
+ * @backend_limits: by number of the backend; what they point to is for all workers
  */
 struct balancer {
 	const struct balancer_settings *settings;
@@ -33,6 +34,7 @@ struct balancer {
 	struct views views;
 	struct index services;
 	struct bridges bridges;
+	struct log_limit *backend_limits;
 };
 
 #define BALANCER_TABLE "l3dsr_balancer"
@@ -45,7 +47,6 @@ struct balancer_worker {
 	struct endpoint answer; /* where bridges answer this worker */
 	int answer_fd;
 	struct inject inject;
-	struct log_limit *backend_limits; /* by number of the backend */
 	struct snoop snoop;
 	struct listener listener;
 	struct handover_table handovers;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <linux/filter.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -205,7 +206,7 @@ static bool evict(struct listener *l, const struct listener_judge *judge, uint64
 static void keep(struct listener *l, const struct listener_judge *judge, const struct tuple *tuple,
 		 int fd, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 	uint32_t slot = index_find(&l->index, tuple);
 
 	/* The kernel never has two sockets of one tuple: ours is dead, the client began anew. */
@@ -231,7 +232,7 @@ static void keep(struct listener *l, const struct listener_judge *judge, const s
 /* No descriptor is left for what waits to be accepted; false if none could be freed. */
 static bool free_descriptor(struct listener *l, const struct listener_judge *judge, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 
 	counters_add(l->counters, COUNTER_ACCEPT_FAILED, 1);
 	log_warning_limited(&limit, now_ms,
@@ -324,6 +325,11 @@ static bool read_saved_syn(int fd, struct handshake *h)
 	return true;
 }
 
+bool listener_has(const struct listener *l, const struct tuple *tuple)
+{
+	return index_find(&l->index, tuple) != SLOT_NONE;
+}
+
 bool listener_handshake(const struct listener *l, const struct tuple *tuple, struct handshake *h)
 {
 	uint32_t slot = index_find(&l->index, tuple), sent, received;
@@ -409,6 +415,20 @@ void listener_expire(struct listener *l, const struct listener_judge *judge, uin
 			counters_add(l->counters, COUNTER_SOCKETS_CLOSED, 1);
 		}
 	}
+}
+
+uint64_t listener_drops(const struct listener *l)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < l->fd_count; i++) {
+		uint32_t info[SK_MEMINFO_VARS] = { 0 };
+		socklen_t len = sizeof(info);
+
+		if (getsockopt(l->fds[i], SOL_SOCKET, SO_MEMINFO, info, &len) == 0)
+			sum += info[SK_MEMINFO_DROPS];
+	}
+	return sum;
 }
 
 uint32_t listener_count(const struct listener *l)

@@ -83,6 +83,8 @@ struct listener_judge {
 /** listener_accept() - take what the kernel has completed */
 void listener_accept(struct listener *l, const struct listener_judge *judge, uint64_t now_ms);
 
+/** listener_has() - is there a socket of @tuple? */
+bool listener_has(const struct listener *l, const struct tuple *tuple);
 /** listener_handshake() - what the socket of @tuple tells; false if it was not accepted (yet) */
 bool listener_handshake(const struct listener *l, const struct tuple *tuple,
 			struct handshake *handshake);
@@ -102,6 +104,8 @@ void listener_close_silent(struct listener *l, const struct tuple *tuple);
  */
 bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms);
 
+/** listener_drops() - what the kernel has dropped at the listening sockets; for another thread */
+uint64_t listener_drops(const struct listener *l);
 /** listener_expire() - close what was silent for too long, or has left */
 void listener_expire(struct listener *l, const struct listener_judge *judge, uint64_t now_ms);
 /** listener_count() - accepted sockets that are needed now; may be read by another thread */

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "backlog.h"
 #include "balancer.h"
 #include "marks.h"
 #include "os/daemon.h"
@@ -60,7 +61,8 @@ static int balancer_init(struct balancer *b, const struct balancer_settings *set
 	ret = key_file_load(settings->key_file, &b->keys);
 	if (ret)
 		return ret;
-	ret = make_pools(b);
+	b->backend_limits = calloc(settings->backend_count, sizeof(*b->backend_limits));
+	ret = b->backend_limits ? make_pools(b) : -ENOMEM;
 	if (!ret)
 		ret = make_services(b);
 	if (!ret)
@@ -74,6 +76,7 @@ static int balancer_init(struct balancer *b, const struct balancer_settings *set
 
 static void balancer_clean(struct balancer *b)
 {
+	free(b->backend_limits);
 	for (size_t i = 0; b->pools && i < b->settings->pool_count; i++)
 		pool_free(b->pools[i]);
 	free(b->pools);
@@ -88,9 +91,7 @@ static int make_tables(struct balancer_worker *w, const struct balancer_settings
 	uint64_t request_ms = (uint64_t)s->timeouts.request_ms;
 	uint32_t requests = worker_share(s->limits.requests, threads);
 
-	w->backend_limits = calloc(s->backend_count, sizeof(*w->backend_limits));
-	if (!w->backend_limits ||
-	    snoop_init(&w->snoop, worker_share(s->limits.handshakes, threads), &w->counters) ||
+	if (snoop_init(&w->snoop, worker_share(s->limits.handshakes, threads), &w->counters) ||
 	    listener_init(&w->listener, (uint32_t)s->service_count, requests, request_ms,
 			  &w->counters) ||
 	    handover_init(&w->handovers, requests, (uint32_t)s->limits.request_bytes, request_ms) ||
@@ -156,7 +157,6 @@ static void worker_unmake(struct balancer_worker *w)
 	handover_clean(&w->handovers);
 	listener_clean(&w->listener);
 	snoop_clean(&w->snoop);
-	free(w->backend_limits);
 }
 
 /* For one service after the other, each worker in its turn: see listener_listen(). */
@@ -178,7 +178,9 @@ static int listen_all(struct balancer_worker *workers, const struct balancer_set
 struct all {
 	struct balancer balancer;
 	struct balancer_worker workers[QUEUE_COUNT];
+	struct backlog backlog;
 	struct prober prober;
+	struct counters counters; /* of the main thread */
 	struct daemon daemon;
 };
 
@@ -196,6 +198,16 @@ static void read_gauges(const void *context, struct gauge gauges[DAEMON_GAUGES])
 		gauges[2].value += listener_count(&all->workers[i].listener);
 		gauges[3].value += snoop_count(&all->workers[i].snoop);
 	}
+}
+
+static void tick(void *context, uint64_t now_ms)
+{
+	struct all *all = context;
+	uint64_t dropped = 0;
+
+	for (size_t i = 0; i < all->daemon.count; i++)
+		dropped += listener_drops(&all->workers[i].listener);
+	backlog_check(&all->backlog, dropped, now_ms);
 }
 
 static int start(struct all *all, const struct balancer_settings *settings)
@@ -245,8 +257,11 @@ static int run(const void *settings)
 	all->daemon.scope = COUNTER_BALANCER;
 	all->daemon.ruleset = RULESET;
 	all->daemon.read_gauges = read_gauges;
+	all->daemon.tick = tick;
+	all->daemon.own_counters = &all->counters;
+	all->backlog.counters = &all->counters;
+	all->prober.counters = &all->counters;
 	all->daemon.context = all;
-	all->daemon.own_counters = &all->prober.counters;
 	all->prober.fd = all->prober.inject.fd4 = -1;
 
 	ret = start(all, settings);

@@ -104,7 +104,7 @@ static void ask(struct prober *p, struct prober_target *t, uint64_t now_ms)
 		.flags = TCP_SYN,
 	};
 
-	counters_add(&p->counters, COUNTER_PROBES_SENT, 1);
+	counters_add(p->counters, COUNTER_PROBES_SENT, 1);
 	health_asked(&t->health, probe.id, now_ms);
 	record_send(&p->inject, p->keys, &probe, &syn, &backend_of(p, t)->address);
 }
@@ -117,7 +117,7 @@ static void look_at(struct prober *p, struct prober_target *t, uint64_t now_ms)
 		health_doubted(&t->health, &p->policy, now_ms);
 	if (health_expire(&t->health, &p->policy, now_ms))
 		tell(p, t);
-	counters_add(&p->counters, COUNTER_PROBES_SILENT, silent && !t->health.waiting);
+	counters_add(p->counters, COUNTER_PROBES_SILENT, silent && !t->health.waiting);
 	if (health_due(&t->health, now_ms))
 		ask(p, t, now_ms);
 	weigh(p, t, now_ms);
@@ -168,10 +168,10 @@ static void status(struct prober *p, const struct handoff_status *s, uint64_t no
 	struct prober_target *t = target_of(p, s->id);
 
 	if (!t) {
-		counters_add(&p->counters, COUNTER_STATUS_LATE, 1);
+		counters_add(p->counters, COUNTER_STATUS_LATE, 1);
 		return;
 	}
-	counters_add(&p->counters, COUNTER_STATUS_RECEIVED, 1);
+	counters_add(p->counters, COUNTER_STATUS_RECEIVED, 1);
 	__atomic_store_n(&p->views->loads[backend_of(p, t)->number].live, s->live,
 			 __ATOMIC_RELAXED);
 	check_scale(p, t, s->wscale);
@@ -188,7 +188,7 @@ static void unverified(struct prober *p, enum handoff_fault fault, const uint8_t
 	struct prober_target *t;
 	uint64_t id;
 
-	counters_add(&p->counters, counter_of_handoff_fault(fault), 1);
+	counters_add(p->counters, counter_of_handoff_fault(fault), 1);
 	if ((!key && fault != HANDOFF_BAD_VERSION) || !handoff_status_peek(buf, len, &id))
 		return;
 	t = target_of(p, id);
@@ -317,7 +317,7 @@ static void run_timer(struct prober *p)
 
 int prober_start(struct prober *p, sd_event *event)
 {
-	int ret = inject_open(&p->inject, &p->counters, MARK_CLEAR);
+	int ret = inject_open(&p->inject, p->counters, MARK_CLEAR);
 
 	p->event = event;
 	if (!ret)

@@ -41,7 +41,7 @@ struct prober_target;
 struct prober_override;
 
 /**
- * struct prober - zero before prober_init(), but for @fd and @inject's, which are -1
+ * struct prober - zero before prober_init(), but for @counters, and @fd and @inject's, which are -1
  * @scale:	the window scale that clients are told
  */
 struct prober {
@@ -50,7 +50,7 @@ struct prober {
 	struct views *views;
 	struct health_policy policy;
 	uint8_t scale;
-	struct counters counters;
+	struct counters *counters;
 	/* private */
 	struct prober_target *targets;
 	struct prober_override *overrides; /* by backend_settings.number */

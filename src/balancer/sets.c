@@ -16,17 +16,25 @@ static void make_rules(struct nft_table *nft, const struct balancer_settings *s)
 {
 	const struct nft_keep_rule keep = {
 		.chain = "keep4",
-		.map = "flows4",
+		.set = "flows4",
+		.map = true,
 		.timeout_ms = (uint64_t)s->timeouts.idle_s * 1000,
 	};
 	const struct nft_keep_rule keep_closing = {
 		.chain = "keep_closing4",
-		.map = "closing4",
+		.set = "closing4",
+		.map = true,
 		.timeout_ms = (uint64_t)s->timeouts.closing_s * 1000,
+	};
+	const struct nft_keep_rule keep_number = {
+		.chain = "keep_number4",
+		.set = "numbers4",
+		.timeout_ms = (uint64_t)s->timeouts.idle_s * 1000,
 	};
 
 	nft_sets_add_rule(nft, &keep);
 	nft_sets_add_rule(nft, &keep_closing);
+	nft_sets_add_rule(nft, &keep_number);
 }
 
 /* An element of indexes4 from an earlier configuration; those of this one are there already. */

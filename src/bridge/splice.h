@@ -88,7 +88,6 @@ struct splice_table {
 	struct splice_flow *flows;
 	struct counters *counters;
 	unsigned int worker, workers;
-	struct log_limit log_scale, log_failed;
 };
 
 /** splice_init() - for @capacity connections, on worker @worker of @workers; 0 or -ENOMEM */
@@ -119,10 +118,11 @@ void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state s
 
 /**
  * splice_established() - the web server's SYN-ACK came: compute the translation; now SPLICED or KERNEL
- * Returns false when the web server did not agree to what the client was told; state unchanged.
+ * Returns HANDOFF_REASON_NONE; or why the offer has to be refused, the state is unchanged then: _OPTIONS
+ * when the web server did not agree to what the client was told, _FULL when the kernel has no room.
  */
-bool splice_established(struct splice_table *t, uint32_t slot, const struct packet *syn_ack,
-			uint64_t now_ms);
+enum handoff_reason splice_established(struct splice_table *t, uint32_t slot,
+				       const struct packet *syn_ack, uint64_t now_ms);
 
 /** splice_to_server(), splice_to_client() - translate a packet of a connection that translates */
 void splice_to_server(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);

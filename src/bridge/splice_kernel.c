@@ -78,7 +78,7 @@ void splice_kernel_end(struct splice_kernel *k, const struct splice_flow *f)
 	const struct tuple tuple = from_client(f);
 
 	/* If it is gone, all the better. */
-	(void)conntrack_end(&k->conntrack, &tuple, k->close_s);
+	(void)conntrack_end(&k->conntrack, &tuple, SPLICE_KERNEL_ENDED, k->close_s);
 }
 
 void splice_kernel_remove(struct splice_kernel *k, const struct splice_flow *f)

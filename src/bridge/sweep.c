@@ -71,14 +71,20 @@ uint32_t sweep_idle_s(const struct sweep_timeouts *t, uint8_t state, uint32_t le
 	return idle ? idle - 1 : 0;
 }
 
+bool sweep_closing(const struct conntrack_entry *e)
+{
+	return e->state >= CONNTRACK_LAST_ACK &&
+	       (e->mark & SPLICE_KERNEL_ENDED || (e->state == CONNTRACK_CLOSE && !e->fin_first));
+}
+
 static void look(void *context, const struct conntrack_entry *e)
 {
 	struct sweep *s = context;
-	bool closing = e->state >= CONNTRACK_LAST_ACK;
+	bool closing = sweep_closing(e);
 	uint32_t idle_s = sweep_idle_s(&s->timeouts, e->state, e->timeout_s);
 
 	if (s->spare || idle_s < (closing ? s->closing_s : s->idle_s)) {
-		s->seen += !closing;
+		s->seen += !closing && !(e->mark & SPLICE_KERNEL_ENDED);
 	} else if (conntrack_delete(&s->remove, e) == 0) {
 		counters_add(s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
 			     1);
@@ -94,28 +100,27 @@ static void read_again(struct sweep *s, uint64_t now_ms)
 		s->spare_until_ms = now_ms + (uint64_t)s->idle_s * 1000;
 }
 
-/* Does the kernel end in time what both sides have closed? Then such entries need not be read. */
-static bool kernel_ends(const struct sweep *s)
+static uint64_t least_ms(uint64_t a, uint64_t b)
 {
-	return s->timeouts.state[CONNTRACK_LAST_ACK] <= s->closing_s &&
-	       s->timeouts.state[CONNTRACK_TIME_WAIT] <= s->closing_s;
+	return a < b ? a : b;
 }
 
+/* What the web server has ended is left out, unless it is time to look whether it can go. */
 static void begin(struct sweep *s, uint64_t given, uint64_t now_ms)
 {
-	uint32_t shortest_s = s->idle_s, mask = SPLICE_KERNEL_MASK;
-	uint64_t interval_ms;
+	uint64_t closing_ms = (uint64_t)s->closing_s * 1000;
+	uint32_t mask = SPLICE_KERNEL_MASK | SPLICE_KERNEL_ENDED;
 
-	read_again(s, now_ms);
-	if (kernel_ends(s))
-		mask |= SPLICE_KERNEL_OVER;
-	else if (s->closing_s < shortest_s)
-		shortest_s = s->closing_s;
-	interval_ms = (uint64_t)shortest_s * 500;
-	s->next_ms = now_ms + (interval_ms < INTERVAL_MS ? interval_ms : INTERVAL_MS);
+	s->next_ms =
+		now_ms + least_ms(INTERVAL_MS, least_ms(closing_ms, (uint64_t)s->idle_s * 500));
+	if (now_ms >= s->next_ended_ms) {
+		s->next_ended_ms = now_ms + closing_ms;
+		mask = SPLICE_KERNEL_MASK;
+	}
 	s->seen = 0;
 	s->given_now = given;
 	s->took_ms = 0;
+	read_again(s, now_ms);
 	s->spare = now_ms < s->spare_until_ms;
 	s->running = conntrack_dump(&s->dump, SPLICE_KERNEL_MARK, mask) == 0;
 }

@@ -24,7 +24,7 @@ static const char *const reason_text[] = {
 	[HANDOFF_REASON_SILENT] = "the web server did not answer",
 	[HANDOFF_REASON_OPTIONS] = "the web server refused options that the client was told",
 	[HANDOFF_REASON_SERVICE] = "the bridge has no service of this index, address and port",
-	[HANDOFF_REASON_FULL] = "the bridge's flow table is full",
+	[HANDOFF_REASON_FULL] = "the bridge has no room for it",
 };
 
 _Static_assert(sizeof(reason_text) / sizeof(reason_text[0]) == HANDOFF_REASONS,

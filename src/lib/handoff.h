@@ -131,7 +131,7 @@ enum handoff_reason {
 	HANDOFF_REASON_SILENT,	/* the web server did not answer in time */
 	HANDOFF_REASON_OPTIONS, /* the web server did not agree to what the client was told */
 	HANDOFF_REASON_SERVICE, /* index, VIP and port are not configured on this bridge */
-	HANDOFF_REASON_FULL,	/* no room in the bridge's table */
+	HANDOFF_REASON_FULL,	/* no room in the bridge's table, or in its kernel's */
 	HANDOFF_REASONS,
 };
 
