@@ -14,7 +14,7 @@ void backlog_check(struct backlog *b, uint64_t dropped, uint64_t now_ms)
 	if (!more)
 		return;
 	b->dropped = dropped;
-	counters_add(&b->counters, COUNTER_BACKLOG_DROPPED, more);
+	counters_add(b->counters, COUNTER_BACKLOG_DROPPED, more);
 	log_warning_limited(&limit, now_ms,
 			    "the backlog was full and the kernel dropped %" PRIu64
 			    " SYNs or handshakes: see net.core.somaxconn and "

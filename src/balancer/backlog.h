@@ -9,11 +9,11 @@
 
 /**
  * struct backlog - owned by the main thread
- * @counters:	backlog_dropped
+ * @counters:	gets backlog_dropped
  */
 struct backlog {
 	uint64_t dropped;
-	struct counters counters;
+	struct counters *counters;
 };
 
 /** backlog_check() - the sockets have dropped @dropped in all so far: count what is new, and tell */

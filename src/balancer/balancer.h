@@ -18,10 +18,12 @@
 #include "settings.h"
 #include "snoop.h"
 #include "steer.h"
+#include "views.h"
 
 /**
  * struct balancer - what all workers read and none writes
  * @pools:	one per settings->pools, the same numbers
+ * @views:	of the pools; what is in them changes
  * @services:	(any address, 0) -> (VIP, port): number into settings->services
  * @backend_limits: by number of the backend; what they point to is for all workers
  */
@@ -29,6 +31,7 @@ struct balancer {
 	const struct balancer_settings *settings;
 	struct handoff_keys keys;
 	struct pool **pools;
+	struct views views;
 	struct index services;
 	struct bridges bridges;
 	struct log_limit *backend_limits;

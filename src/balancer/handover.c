@@ -175,6 +175,36 @@ static void end_with_reset(struct balancer_worker *w, uint32_t slot)
 	release(&w->handovers, slot);
 }
 
+static struct view *view_of(const struct balancer_worker *w, const struct handover *h)
+{
+	const struct balancer *b = w->balancer;
+
+	return views_find(&b->views, (size_t)(h->service - b->settings->services), h->pool);
+}
+
+/* The best backend that was not tried yet, or POOL_NONE. */
+static uint32_t choose(struct balancer_worker *w, const struct handover *h)
+{
+	const struct pool *pool = w->balancer->pools[h->pool];
+	const struct view *view = view_of(w, h);
+	uint32_t own, choice = pool_choose_in(pool, &view->usual, h->key, h->tried, &own);
+
+	if (choice != own)
+		counters_add(&w->counters, COUNTER_OVERFLOWED, 1);
+	if (choice != POOL_NONE)
+		return choice;
+	choice = pool_choose_in(pool, &view->last_resort, h->key, h->tried, &own);
+	if (choice != POOL_NONE)
+		counters_add(&w->counters, COUNTER_LAST_RESORT, 1);
+	return choice;
+}
+
+/* Each offer that was made ends here once. */
+static void end_offer(struct balancer_worker *w, const struct handover *h, bool taken)
+{
+	load_answered(&w->balancer->views.loads[h->backend->number], taken);
+}
+
 /* Offer the connection to the best backend that was not tried yet. */
 static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
@@ -184,7 +214,7 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	const struct pool_settings *pool = &b->settings->pools[h->pool];
 	uint32_t choice;
 
-	choice = pool_choose(b->pools[h->pool], h->key, h->tried);
+	choice = choose(w, h);
 	if (choice == POOL_NONE) {
 		counters_add(&w->counters, COUNTER_NO_BACKEND, 1);
 		log_warning_limited(&limit, now_ms,
@@ -196,6 +226,7 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	}
 	h->tried[choice / 64] |= 1ull << choice % 64;
 	h->backend = &pool->backends[choice];
+	load_offered(&w->balancer->views.loads[h->backend->number]);
 	h->id = (uint64_t)++w->handovers.serial << 32 | slot;
 	h->repeats = 0;
 	expiry_set(&w->handovers.expiry, slot, OFFERED, now_ms);
@@ -208,6 +239,9 @@ static void next_backend(struct balancer_worker *w, uint32_t slot, const char *w
 	const struct handover *h = &w->handovers.handovers[slot];
 	char text[ADDR_STRLEN];
 
+	end_offer(w, h, false);
+	view_doubt(view_of(w, h),
+		   (size_t)(h->backend - w->balancer->settings->pools[h->pool].backends));
 	log_warning_limited(&w->balancer->backend_limits[h->backend->number], now_ms,
 			    "service %s: backend %s (%s) does not take connections: %s",
 			    h->service->name, h->backend->name,
@@ -570,8 +604,10 @@ void handover_abandon(struct balancer_worker *w, uint32_t slot)
 {
 	struct handover *h = &w->handovers.handovers[slot];
 
-	if (h->backend)
+	if (h->backend) {
+		end_offer(w, h, false);
 		take_back(w, slot);
+	}
 	drop_held(w, h);
 	release(&w->handovers, slot);
 }
@@ -646,10 +682,12 @@ static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	if (steer_full(&w->steer)) { /* since the offer was made */
 		counters_add(&w->counters, COUNTER_FLOWS_REFUSED, 1);
 		take_back(w, slot);
+		end_offer(w, h, false);
 		end_with_reset(w, slot);
 		return;
 	}
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+	end_offer(w, h, true);
 	steer_add(&w->steer, &tuple, &h->backend->address,
 		  w->balancer->bridges.numbers[h->backend->number], (uint8_t)h->service->index,
 		  h->hold.first, now_ms);

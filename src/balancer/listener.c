@@ -102,6 +102,18 @@ void listener_check_scale(int window_scale)
 			    window_scale, (long)UINT16_MAX << window_scale);
 }
 
+uint8_t listener_scale(int window_scale)
+{
+	long memory = receive_memory();
+	uint8_t scale = 0;
+
+	if (window_scale >= 0 && memory > (long)UINT16_MAX << window_scale)
+		return (uint8_t)window_scale;
+	while (scale < TCP_WSCALE_MAX && memory >> (scale + 16))
+		scale++;
+	return scale;
+}
+
 int listener_listen(struct listener *l, const struct endpoint *vip, int window_scale,
 		    unsigned int worker, unsigned int workers)
 {

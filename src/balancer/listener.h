@@ -64,6 +64,8 @@ int listener_listen(struct listener *l, const struct endpoint *vip, int window_s
 
 /** listener_check_scale() - warn when the kernel's memory is too small for it: it tells less then */
 void listener_check_scale(int window_scale);
+/** listener_scale() - the scale that clients are told, as tcp_select_initial_window() finds it */
+uint8_t listener_scale(int window_scale);
 
 /** enum listener_use - what the rest of the daemon knows of a tuple (client to VIP) */
 enum listener_use {

@@ -13,6 +13,7 @@
 #include "os/key_file.h"
 #include "os/log.h"
 #include "os/service.h"
+#include "prober.h"
 #include "sets.h"
 
 #define RULESET SYSCONFDIR "/l3dsr/nft/balancer.nft"
@@ -64,6 +65,8 @@ static int balancer_init(struct balancer *b, const struct balancer_settings *set
 	ret = b->backend_limits ? make_pools(b) : -ENOMEM;
 	if (!ret)
 		ret = make_services(b);
+	if (!ret)
+		ret = views_init(&b->views, settings);
 	if (ret) {
 		log_error("not enough memory for pools and services");
 		return ret;
@@ -77,6 +80,7 @@ static void balancer_clean(struct balancer *b)
 	for (size_t i = 0; b->pools && i < b->settings->pool_count; i++)
 		pool_free(b->pools[i]);
 	free(b->pools);
+	views_clean(&b->views);
 	index_clean(&b->services);
 	bridges_clean(&b->bridges);
 }
@@ -175,6 +179,8 @@ struct all {
 	struct balancer balancer;
 	struct balancer_worker workers[QUEUE_COUNT];
 	struct backlog backlog;
+	struct prober prober;
+	struct counters counters; /* of the main thread */
 	struct daemon daemon;
 };
 
@@ -224,6 +230,12 @@ static int start(struct all *all, const struct balancer_settings *settings)
 		ret = listen_all(all->workers, settings);
 	if (!ret)
 		ret = sets_make(&d->nft, &all->balancer);
+	all->prober.scale = listener_scale(settings->window_scale);
+	if (!ret)
+		ret = prober_init(&all->prober, settings, &all->balancer.keys,
+				  &all->balancer.views);
+	if (!ret)
+		ret = prober_start(&all->prober, d->service.event);
 	return ret;
 }
 
@@ -246,8 +258,11 @@ static int run(const void *settings)
 	all->daemon.ruleset = RULESET;
 	all->daemon.read_gauges = read_gauges;
 	all->daemon.tick = tick;
-	all->daemon.own_counters = &all->backlog.counters;
+	all->daemon.own_counters = &all->counters;
+	all->backlog.counters = &all->counters;
+	all->prober.counters = &all->counters;
 	all->daemon.context = all;
+	all->prober.fd = all->prober.inject.fd4 = -1;
 
 	ret = start(all, settings);
 	if (!ret)
@@ -255,6 +270,7 @@ static int run(const void *settings)
 
 	for (size_t i = 0; i < all->daemon.count; i++)
 		worker_unmake(&all->workers[i]);
+	prober_clean(&all->prober);
 	daemon_clean(&all->daemon);
 	balancer_clean(&all->balancer);
 	free(all);

@@ -82,7 +82,7 @@ int sets_make(struct nft_table *nft, const struct balancer *b)
 	services = nft_sets_add(nft, "services4", s->service_count);
 	vips = nft_sets_add(nft, "vips4", s->service_count + OLD_VIPS_MAX);
 	backends = nft_sets_add(nft, "backends4", s->backend_count);
-	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
+	answers = nft_sets_add(nft, "answers4", (size_t)s->threads + 1);
 	bridges = nft_sets_add(nft, "bridges4", b->bridges.count);
 	indexes = nft_sets_add(nft, "indexes4", s->service_count + OLD_VIPS_MAX);
 	watched = nft_sets_add(nft, "watched4", s->service_count);
@@ -105,6 +105,7 @@ int sets_make(struct nft_table *nft, const struct balancer *b)
 			nft_set_put_addr(backends, &s->pools[i].backends[j].address);
 	for (int i = 0; i < s->threads; i++)
 		nft_set_put_endpoint(answers, &s->answer_address, (uint16_t)(s->answer_port + i));
+	nft_set_put_endpoint(answers, &s->answer_address, (uint16_t)(s->answer_port + STATUS_PORT));
 	ret = keep_indexes(indexes);
 	/* Routers still tell these addresses of answers that do not fit. */
 	for (size_t i = 0; i < indexes->count; i++) {

@@ -10,6 +10,7 @@
 #include "open.h"
 #include "os/inject.h"
 #include "os/worker.h"
+#include "probe.h"
 #include "settings.h"
 #include "splice.h"
 #include "splice_kernel.h"
@@ -24,6 +25,7 @@
  * struct bridge - what all workers read and none writes
  * @kernel:	timeouts of the kernel's data plane; NULL if all is translated here
  * @far_us:	round trip time from which on a client is far, see open.h
+ * @probes:	whom to give PROBEs to
  * @services:	(any address, 0) -> (VIP, port): number into settings->services
  */
 struct bridge {
@@ -31,6 +33,7 @@ struct bridge {
 	struct handoff_keys keys;
 	const struct sweep_timeouts *kernel;
 	uint32_t far_us;
+	const struct probes *probes;
 	struct index services;
 };
 
@@ -40,6 +43,7 @@ struct bridge_worker {
 	struct counters counters;
 	int answer_fd; /* answers to balancers leave from here */
 	struct inject inject;
+	struct probe_limit probe_limit;
 	struct splice_table splices;
 	struct splice_kernel kernel; /* what splices.kernel points to, if it is used */
 };

@@ -149,6 +149,8 @@ static bool step_record(struct step *s)
 {
 	if (!packet_is_syn(&s->p) || !packet_payload_len(&s->p))
 		return false;
+	if (probe_packet(s->w, &s->p, s->qp, s->now_ms))
+		return true;
 	open_record(s->w, &s->p, s->qp, s->service, s->now_ms);
 	return true;
 }

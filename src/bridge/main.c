@@ -38,15 +38,15 @@ static int bridge_init(struct bridge *b, const struct bridge_settings *settings)
 }
 
 /* Answers leave from the bridge's own address: the balancer's ruleset lets no other in. */
-static int open_answers(struct bridge_worker *w, const struct addr *address)
+static int open_answers(int *fd, const struct addr *address)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(address, 0, &ss);
 	char text[ADDR_STRLEN];
 	int ret;
 
-	w->answer_fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (w->answer_fd >= 0 && bind(w->answer_fd, (struct sockaddr *)&ss, len) == 0)
+	*fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (*fd >= 0 && bind(*fd, (struct sockaddr *)&ss, len) == 0)
 		return 0;
 	ret = -errno;
 	log_error_errno("cannot send answers from %s (address)", addr_format(address, text));
@@ -87,7 +87,7 @@ static int worker_make(struct bridge_worker *w, const struct bridge *b, unsigned
 	if (!ret)
 		ret = inject_open(&w->inject, &w->counters, MARK_INJECTED);
 	if (!ret)
-		ret = open_answers(w, &s->address);
+		ret = open_answers(&w->answer_fd, &s->address);
 	w->worker.role = &bridge_role;
 	w->worker.context = w;
 	return ret;
@@ -139,6 +139,8 @@ struct all {
 	struct bridge bridge;
 	struct bridge_worker workers[QUEUE_COUNT];
 	struct sweep sweep;
+	struct probes probes;
+	struct counters counters; /* of the main thread */
 	struct daemon daemon;
 };
 
@@ -155,12 +157,48 @@ static void read_gauges(const void *context, struct gauge gauges[DAEMON_GAUGES])
 	}
 }
 
+/* Connections given to the kernel since the start. */
+static uint64_t given(const struct all *all)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < all->daemon.count; i++)
+		sum += counters_get(&all->workers[i].counters, COUNTER_KERNEL_SPLICED);
+	return sum;
+}
+
 static void tick(void *context, uint64_t now_ms)
 {
 	struct all *all = context;
 
 	if (all->bridge.kernel)
-		sweep_tick(&all->sweep, now_ms);
+		sweep_tick(&all->sweep, given(all), now_ms);
+}
+
+/* Connections of clients, whoever translates them. */
+static uint32_t live(void *context)
+{
+	struct all *all = context;
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i < all->daemon.count; i++)
+		sum += splice_live(&all->workers[i].splices);
+	if (all->bridge.kernel)
+		sum += sweep_live(&all->sweep, given(all), clock_ms());
+	return sum;
+}
+
+static int start_probes(struct all *all, const struct bridge_settings *settings)
+{
+	struct probes *p = &all->probes;
+	int ret = open_answers(&p->answer_fd, &settings->address);
+
+	p->settings = settings;
+	p->keys = &all->bridge.keys;
+	p->live = live;
+	p->live_context = all;
+	all->bridge.probes = p;
+	return ret ? ret : probes_init(p, all->daemon.service.event, &all->counters);
 }
 
 /* The kernel's data plane, if it is wanted and the kernel is fit for it. */
@@ -174,8 +212,7 @@ static int use_kernel(struct all *all, const struct bridge_settings *settings)
 		return 0;
 	}
 	all->bridge.kernel = &all->sweep.timeouts;
-	all->daemon.own_counters = &all->sweep.counters;
-	return sweep_init(&all->sweep, settings);
+	return sweep_init(&all->sweep, settings, &all->counters);
 }
 
 static int start(struct all *all, const struct bridge_settings *settings)
@@ -187,6 +224,8 @@ static int start(struct all *all, const struct bridge_settings *settings)
 		ret = bridge_init(&all->bridge, settings);
 	if (!ret)
 		ret = use_kernel(all, settings);
+	if (!ret)
+		ret = start_probes(all, settings);
 	all->bridge.far_us = kernel_far_us();
 	for (int i = 0; !ret && i < settings->threads; i++) {
 		struct bridge_worker *w = &all->workers[i];
@@ -220,6 +259,8 @@ static int run(const void *settings)
 	all->daemon.ruleset = RULESET;
 	all->daemon.read_gauges = read_gauges;
 	all->daemon.tick = tick;
+	all->daemon.own_counters = &all->counters;
+	all->probes.answer_fd = -1;
 	all->sweep.dump.fd = all->sweep.remove.fd = -1;
 	all->daemon.context = all;
 
@@ -229,6 +270,7 @@ static int run(const void *settings)
 
 	for (size_t i = 0; i < all->daemon.count; i++)
 		worker_unmake(&all->workers[i]);
+	probes_clean(&all->probes);
 	daemon_clean(&all->daemon);
 	sweep_clean(&all->sweep);
 	index_clean(&all->bridge.services);

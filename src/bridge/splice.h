@@ -142,5 +142,7 @@ void splice_quote_to_server(struct splice_table *t, uint32_t slot, struct icmp_q
 uint32_t splice_expired(struct splice_table *t, uint64_t now_ms);
 /** splice_count() - connections now; may be read by another thread */
 uint32_t splice_count(const struct splice_table *t);
+/** splice_live() - the same for those that are SPLICED */
+uint32_t splice_live(const struct splice_table *t);
 
 #endif

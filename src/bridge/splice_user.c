@@ -353,3 +353,8 @@ uint32_t splice_count(const struct splice_table *t)
 {
 	return __atomic_load_n(&t->slots.used, __ATOMIC_RELAXED);
 }
+
+uint32_t splice_live(const struct splice_table *t)
+{
+	return __atomic_load_n(&t->expiry.class[SPLICE_SPLICED].count, __ATOMIC_RELAXED);
+}

@@ -11,6 +11,8 @@
 #include "splice_kernel.h"
 
 #define PORTION_MS  200	  /* of each second, at most */
+#define WANTED_MS   10000 /* after somebody has asked for the number of connections */
+#define COST	    20	  /* then, as many times as long as the last sweep took: the pause */
 #define INTERVAL_MS 30000 /* between the begins of two sweeps, unless the timeouts are short */
 
 static const struct {
@@ -84,7 +86,7 @@ static void look(void *context, const struct conntrack_entry *e)
 	if (s->spare || idle_s < (closing ? s->closing_s : s->idle_s)) {
 		s->seen += !closing && !(e->mark & SPLICE_KERNEL_ENDED);
 	} else if (conntrack_delete(&s->remove, e) == 0) {
-		counters_add(&s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
+		counters_add(s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
 			     1);
 	}
 }
@@ -104,7 +106,7 @@ static uint64_t least_ms(uint64_t a, uint64_t b)
 }
 
 /* What the web server has ended is left out, unless it is time to look whether it can go. */
-static void begin(struct sweep *s, uint64_t now_ms)
+static void begin(struct sweep *s, uint64_t given, uint64_t now_ms)
 {
 	uint64_t closing_ms = (uint64_t)s->closing_s * 1000;
 	uint32_t mask = SPLICE_KERNEL_MASK | SPLICE_KERNEL_ENDED;
@@ -116,6 +118,8 @@ static void begin(struct sweep *s, uint64_t now_ms)
 		mask = SPLICE_KERNEL_MASK;
 	}
 	s->seen = 0;
+	s->given_now = given;
+	s->took_ms = 0;
 	read_again(s, now_ms);
 	s->spare = now_ms < s->spare_until_ms;
 	s->running = conntrack_dump(&s->dump, SPLICE_KERNEL_MARK, mask) == 0;
@@ -124,23 +128,29 @@ static void begin(struct sweep *s, uint64_t now_ms)
 /* One more portion; 0 or -errno. */
 static int go_on(struct sweep *s, uint64_t until_ms)
 {
+	uint64_t begun_ms = clock_ms();
 	int ret;
 
 	do
 		ret = conntrack_dump_next(&s->dump, look, s);
 	while (ret > 0 && clock_ms() < until_ms);
+	s->took_ms += clock_ms() - begun_ms;
 	if (ret > 0)
 		return 0;
 	s->running = false;
-	if (!ret)
+	s->soon_ms = clock_ms() + COST * s->took_ms;
+	if (!ret) {
 		__atomic_store_n(&s->flows, s->seen, __ATOMIC_RELAXED);
+		s->given = s->given_now;
+	}
 	return ret;
 }
 
-int sweep_init(struct sweep *s, const struct bridge_settings *settings)
+int sweep_init(struct sweep *s, const struct bridge_settings *settings, struct counters *counters)
 {
 	int ret;
 
+	s->counters = counters;
 	s->idle_s = (uint32_t)settings->timeouts.idle_s;
 	s->closing_s = (uint32_t)settings->timeouts.closing_s;
 	ret = conntrack_open(&s->dump);
@@ -150,7 +160,7 @@ int sweep_init(struct sweep *s, const struct bridge_settings *settings)
 		return ret;
 	if (sweep_read_timeouts(&s->timeouts))
 		return -EIO;
-	begin(s, clock_ms());
+	begin(s, 0, clock_ms());
 	ret = s->running ? go_on(s, UINT64_MAX) : -EIO;
 	if (ret)
 		log_error("cannot read the entries of connection tracking: %s", strerror(-ret));
@@ -165,15 +175,23 @@ void sweep_clean(struct sweep *s)
 	conntrack_close(&s->remove);
 }
 
-void sweep_tick(struct sweep *s, uint64_t now_ms)
+uint32_t sweep_live(struct sweep *s, uint64_t given, uint64_t now_ms)
+{
+	s->wanted_until_ms = now_ms + WANTED_MS;
+	return s->flows + (uint32_t)(given - s->given);
+}
+
+void sweep_tick(struct sweep *s, uint64_t given, uint64_t now_ms)
 {
 	static struct log_limit limit;
 	int ret;
 
-	if (!s->running && now_ms < s->next_ms)
+	bool wanted = now_ms < s->wanted_until_ms && now_ms >= s->soon_ms;
+
+	if (!s->running && now_ms < s->next_ms && !wanted)
 		return;
 	if (!s->running)
-		begin(s, now_ms);
+		begin(s, given, now_ms);
 	ret = s->running ? go_on(s, now_ms + PORTION_MS) : -EIO;
 	if (ret)
 		log_warning_limited(&limit, now_ms,

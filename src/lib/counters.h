@@ -68,6 +68,12 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(ACCEPTED, accepted, BALANCER, "connections that a bridge took")                           \
 	X(ANSWERS_LATE, answers_late, BALANCER, "answers of bridges to offers that are over")       \
 	X(NO_BACKEND, no_backend, BALANCER, "connections reset because no backend of the pool took them") \
+	X(LAST_RESORT, last_resort, BALANCER, "connections offered to a backend that is down because no other took them") \
+	X(OVERFLOWED, overflowed, BALANCER, "connections offered to another backend because their own had more than load_factor of its share") \
+	X(PROBES_SENT, probes_sent, BALANCER, "questions to bridges about their services")         \
+	X(PROBES_SILENT, probes_silent, BALANCER, "questions to bridges that were not answered in time") \
+	X(STATUS_RECEIVED, status_received, BALANCER, "answers of bridges about their services")    \
+	X(STATUS_LATE, status_late, BALANCER, "answers of bridges to questions that are over")      \
 	X(FLOWS_REFUSED, flows_refused, BALANCER, "connections reset because limits.flows are steered") \
 	X(FLOWS_ENDED, flows_ended, BALANCER, "steered connections forgotten after their end")      \
 	X(FLOWS_IDLE, flows_idle, BALANCER, "steered connections forgotten after timeouts.idle_s")  \
@@ -82,6 +88,11 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(OPENS_REPLACED, opens_replaced, BRIDGE, "connections replaced by a newer one of the same client port") \
 	X(OPENS_REFUSED, opens_refused, BRIDGE, "offers refused")                                   \
 	X(ABORTS, aborts, BRIDGE, "offers taken back by a balancer")                                \
+	X(PROBES, probes, BRIDGE, "questions of balancers about services")                          \
+	X(PROBES_LOST, probes_lost, BRIDGE, "questions of balancers that came too fast to be answered") \
+	X(PROBES_EXPLAINED, probes_explained, BRIDGE, "balancers told that their key or version is another one") \
+	X(CHECKS, checks, BRIDGE, "checks of web servers")                                          \
+	X(CHECKS_FAILED, checks_failed, BRIDGE, "checks of web servers that failed")                \
 	X(SPLICED, spliced, BRIDGE, "connections spliced to the web server")                        \
 	X(KERNEL_SPLICED, kernel_spliced, BRIDGE, "connections given to the kernel to translate")   \
 	X(KERNEL_SCALE, kernel_scale, BRIDGE, "connections that the kernel cannot translate because their window scales differ") \

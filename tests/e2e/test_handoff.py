@@ -54,7 +54,7 @@ WRONG = {
     "version_2": ({"version": 2}, "drop_handoff_version"),
     "type_0": ({"type": 0}, "drop_handoff_type"),
     "type_accepted": ({"type": ACCEPTED}, "drop_handoff_type"),
-    "type_unknown": ({"type": 5}, "drop_handoff_type"),
+    "type_unknown": ({"type": 7}, "drop_handoff_type"),
     "type_255": ({"type": 255}, "drop_handoff_type"),
     "key": ({"key_id": 999}, "drop_handoff_key"),
     "magic": ({"magic": 0x6c34}, "drop_handoff_foreign"),
