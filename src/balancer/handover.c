@@ -109,7 +109,7 @@ static struct handoff_record record_of(const struct balancer_worker *w, uint32_t
 
 	return (struct handoff_record){
 		.type = (uint8_t)type,
-		.options = hs->options,
+		.options = hs->options | (h->service->speaks == SPEAKS_SERVER ? HANDOFF_SILENT : 0),
 		.wscale = hs->wscale_balancer,
 		.index = (uint8_t)h->service->index,
 		.mss = hs->mss_balancer,

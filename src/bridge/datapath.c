@@ -95,9 +95,10 @@ static void pass_direct(struct step *s)
 static void syn_ack_repeated(struct step *s, uint32_t slot)
 {
 	struct splice_table *splices = &s->w->splices;
+	struct splice_flow *f = &splices->flows[slot];
 
-	if (splices->flows[slot].asked_again) {
-		splices->flows[slot].asked_again = false;
+	if (f->asked_again || !(f->options & HANDOFF_SILENT)) {
+		f->asked_again = false;
 		drop(s, COUNTER_DROP_SWALLOWED);
 		return;
 	}

@@ -54,6 +54,7 @@ enum splice_state {
  * @server, @server_side_port:	as the web server knows it
  * @index:	of the VIP
  * @isn_c, @isn_b, @rtt_us, @window:	as offered; @window of the SYN, never scaled
+ * @options:	enum handoff_options; in a copy of what the kernel knows HANDOFF_SILENT alone
  * @id, @answer:	of the offer: for answers; zero in a copy of what the kernel knows
  * @next:	what the client sends next: FIN and RST elsewhere are not its own
  * @fin:	who has said FIN: bits 0 (client) and 1 (web server)

@@ -121,7 +121,8 @@ enum handoff_options {
 	HANDOFF_WSCALE = 0x01, /* window scaling was negotiated with the client */
 	HANDOFF_SACK = 0x02,
 	HANDOFF_TIMESTAMPS = 0x04,
-	HANDOFF_OPTIONS_ALL = 0x07,
+	HANDOFF_SILENT = 0x08, /* none of TCP: the client has said nothing, and repeats nothing */
+	HANDOFF_OPTIONS_ALL = 0x0f,
 };
 
 /** enum handoff_reason - in REFUSED: why */

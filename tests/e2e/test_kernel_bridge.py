@@ -175,7 +175,7 @@ def test_a_late_syn_ack(kernel_lab):
         assert offer.told().type == ACCEPTED
         kernel_lab.daemon("kill", "bridge1")
         kernel_lab.daemon("start", "bridge1")
-        wait_until(lambda: kernel_lab.counters("bridge1").get("syn_acks_passed"), timeout=15,
+        wait_until(lambda: kernel_lab.counters("bridge1").get("drop_swallowed"), timeout=15,
                    what="a SYN-ACK that comes again")
         assert "passed" not in kernel_lab.counters("bridge1")
         assert len(entries(kernel_lab, "backend1")) == 1
