@@ -59,14 +59,37 @@ enum choice_result choice_fall_back(const struct service_settings *service,
 	return CHOICE_MADE;
 }
 
-const struct backend_settings *choice_backend(const struct generation *g,
-					      const struct choice *choice,
-					      uint64_t tried[CHOICE_TRIED_WORDS])
+static struct view *view_of(const struct generation *g, const struct service_settings *service,
+			    const struct choice *choice)
 {
-	uint32_t number = pool_choose(g->pools[choice->pool], choice->hash, tried);
+	return views_find(&g->views, (size_t)(service - g->settings->services), choice->pool);
+}
 
-	if (number == POOL_NONE)
-		return NULL;
+const struct backend_settings *choice_backend(const struct generation *g,
+					      const struct service_settings *service,
+					      const struct choice *choice,
+					      uint64_t tried[CHOICE_TRIED_WORDS],
+					      enum choice_how *how)
+{
+	const struct pool *pool = g->pools[choice->pool];
+	const struct view *view = view_of(g, service, choice);
+	uint32_t own, number = pool_choose_in(pool, &view->usual, choice->hash, tried, &own);
+
+	*how = number == own ? CHOICE_OWN : CHOICE_OVERFLOWED;
+	if (number == POOL_NONE) {
+		number = pool_choose_in(pool, &view->last_resort, choice->hash, tried, &own);
+		if (number == POOL_NONE)
+			return NULL;
+		*how = CHOICE_LAST_RESORT;
+	}
 	tried[number / 64] |= 1ull << number % 64;
 	return &g->settings->pools[choice->pool].backends[number];
+}
+
+void choice_doubt(const struct generation *g, const struct service_settings *service,
+		  const struct choice *choice, const struct backend_settings *backend)
+{
+	size_t number = (size_t)(backend - g->settings->pools[choice->pool].backends);
+
+	view_doubt(view_of(g, service, choice), number);
 }

@@ -10,7 +10,7 @@
 #include "lib/recogniser.h"
 
 /*
- * Pure, and the same for the packets of a client (handover.c) and for an operator who asks where they
+ * The same for the packets of a client (handover.c) and for an operator who asks where they
  * would go (show.c).
  */
 
@@ -54,11 +54,25 @@ enum choice_result choice_make(const struct service_settings *service,
 enum choice_result choice_fall_back(const struct service_settings *service,
 				    const struct addr *client, struct choice *choice);
 
+/** enum choice_how - which backend it is */
+enum choice_how {
+	CHOICE_OWN,	    /* the best of those that are up; or there is none */
+	CHOICE_OVERFLOWED,  /* the best of those that are not full */
+	CHOICE_LAST_RESORT, /* one that is down: there is no other */
+};
+
 /**
  * choice_backend() - the best backend that is not in the bitmap @tried, where it is noted; or NULL
+ * As @service sees the pool now (views.h).
  */
 const struct backend_settings *choice_backend(const struct generation *g,
+					      const struct service_settings *service,
 					      const struct choice *choice,
-					      uint64_t tried[CHOICE_TRIED_WORDS]);
+					      uint64_t tried[CHOICE_TRIED_WORDS],
+					      enum choice_how *how);
+
+/** choice_doubt() - an offer to @backend failed */
+void choice_doubt(const struct generation *g, const struct service_settings *service,
+		  const struct choice *choice, const struct backend_settings *backend);
 
 #endif

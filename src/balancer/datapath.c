@@ -282,6 +282,13 @@ static bool step_greeted(struct step *s)
 	return true;
 }
 
+/* Has anybody seen its handshake? */
+static bool known(const struct step *s)
+{
+	return s->qp->mark == MARK_PENDING || snoop_has(&s->w->snoop, &s->p.tuple) ||
+	       listener_has(&s->w->listener, &s->p.tuple);
+}
+
 /* A connection that has not sent data yet belongs to the kernel. */
 static bool step_silent(struct step *s)
 {
@@ -289,8 +296,11 @@ static bool step_silent(struct step *s)
 
 	if (packet_payload_len(&s->p) && !(s->p.flags & TCP_RST))
 		return false;
-	if (s->p.flags & (TCP_FIN | TCP_RST)) {
+	if (s->p.flags & (TCP_FIN | TCP_RST))
 		datapath_accept(w, s->now_ms);
+	if (!known(s))
+		counters_add(&w->counters, COUNTER_EMPTY_UNKNOWN, 1);
+	if (s->p.flags & (TCP_FIN | TCP_RST)) {
 		/* If it was not the client's own, its request finds the socket. */
 		if (listener_close_soon(&w->listener, &s->p.tuple, s->now_ms))
 			snoop_forget(&w->snoop, &s->p.tuple);

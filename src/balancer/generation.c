@@ -49,12 +49,14 @@ static int make_parts(struct generation *g)
 {
 	const struct balancer_settings *s = g->settings;
 
+	g->backend_limits = calloc(s->backend_count, sizeof(*g->backend_limits));
+	if (!g->backend_limits)
+		return -ENOMEM;
 	for (int i = 0; i < s->threads; i++) {
 		struct generation_part *part = &g->part[i];
 
 		part->listening = calloc(s->service_count, sizeof(*part->listening));
-		part->backend_limits = calloc(s->backend_count, sizeof(*part->backend_limits));
-		if (!part->listening || !part->backend_limits)
+		if (!part->listening)
 			return -ENOMEM;
 		for (size_t j = 0; j < s->service_count; j++)
 			part->listening[j] = (struct listening){
@@ -125,7 +127,7 @@ static int listen_all(struct generation *g, const struct generation *before)
 			struct listening *l = &g->part[j].listening[i];
 
 			if (old != SLOT_NONE)
-				l->fd = before->part[j].listening[old].fd;
+				*l = before->part[j].listening[old];
 			else
 				ret = listener_open(l, s->window_scale, (unsigned int)j,
 						    (unsigned int)s->threads);
@@ -153,6 +155,8 @@ struct generation *generation_new(struct balancer_settings *settings,
 	ret = make_pools(g);
 	if (!ret)
 		ret = make_services(g);
+	if (!ret)
+		ret = views_init(&g->views, settings);
 	if (!ret)
 		ret = make_parts(g);
 	if (!ret)
@@ -190,13 +194,13 @@ void generation_free(struct generation *g)
 {
 	if (!g)
 		return;
-	for (size_t i = 0; i < QUEUE_COUNT; i++) {
+	for (size_t i = 0; i < QUEUE_COUNT; i++)
 		free(g->part[i].listening);
-		free(g->part[i].backend_limits);
-	}
+	free(g->backend_limits);
 	for (size_t i = 0; g->pools && i < g->settings->pool_count; i++)
 		pool_free(g->pools[i]);
 	free(g->pools);
+	views_clean(&g->views);
 	index_clean(&g->services);
 	free(g->numbers);
 	free(g->retired);

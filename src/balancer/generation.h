@@ -14,6 +14,7 @@
 #include "listener.h"
 #include "os/log.h"
 #include "settings.h"
+#include "views.h"
 
 /*
  * DOC: Theory of operation
@@ -36,16 +37,17 @@
 
 /** struct generation_part - what is one worker's alone */
 struct generation_part {
-	struct listening *listening;	  /* by number of the service */
-	struct log_limit *backend_limits; /* by number of the backend */
-	uint32_t handovers;		  /* that refer to the generation */
+	struct listening *listening; /* by number of the service */
+	uint32_t handovers;	     /* that refer to the generation */
 } __attribute__((aligned(64)));
 
 /**
  * struct generation - read-only but for @part, @older and @readers
  * @pools:	one per settings->pools, the same numbers
+ * @views:	of the pools; what is in them changes
  * @services:	(any address, 0) -> (VIP, port): number into settings->services
  * @numbers:	of bridges, by backend_settings.number
+ * @backend_limits: by the same; what they limit is for all workers
  * @retired:	services of earlier generations whose connections need this process
  * @older, @readers:	the one before, while somebody needs it; and who does beside handovers. Both are
  *	the main thread's
@@ -54,8 +56,10 @@ struct generation {
 	struct balancer_settings *settings;
 	struct handoff_keys keys;
 	struct pool **pools;
+	struct views views;
 	struct index services;
 	uint16_t *numbers;
+	struct log_limit *backend_limits;
 	struct endpoint *retired;
 	size_t retired_count;
 	struct generation *older;

@@ -58,6 +58,7 @@ int handover_init(struct handover_table *t, uint32_t capacity, uint32_t request_
 	t->url = malloc(URL_ROOM(request_bytes));
 	if (!t->handovers || !t->streams || !t->scratch || !t->url ||
 	    slots_init(&t->slots, capacity) || index_init(&t->index, capacity) ||
+	    withdrawn_init(&t->withdrawn) ||
 	    expiry_init(&t->expiry, capacity, lifetime_ms, CLASSES))
 		return -ENOMEM;
 	return 0;
@@ -68,6 +69,7 @@ void handover_clean(struct handover_table *t)
 	slots_clean(&t->slots);
 	index_clean(&t->index);
 	expiry_clean(&t->expiry);
+	withdrawn_clean(&t->withdrawn);
 	free(t->handovers);
 	free(t->streams);
 	free(t->scratch);
@@ -114,15 +116,16 @@ static void drop_held(struct balancer_worker *w, struct handover *h)
 	counters_add(&w->counters, COUNTER_DROP_HELD_ABANDONED, h->hold.packets);
 }
 
-/* The SYN that carries a record: the client's, with the options that were agreed on. */
-static void send_record(struct balancer_worker *w, uint32_t slot, enum handoff_type type)
+static struct handoff_record record_of(const struct balancer_worker *w, uint32_t slot,
+				       enum handoff_type type)
 {
 	const struct handover *h = &w->handovers.handovers[slot];
 	const struct handshake *hs = &h->handshake;
 	const struct tuple *tuple = tuple_of(w, slot);
-	const struct handoff_record record = {
+
+	return (struct handoff_record){
 		.type = (uint8_t)type,
-		.options = hs->options,
+		.options = hs->options | (h->service->speaks == SPEAKS_SERVER ? HANDOFF_SILENT : 0),
 		.wscale = hs->wscale_balancer,
 		.index = (uint8_t)h->service->index,
 		.mss = hs->mss_balancer,
@@ -133,6 +136,14 @@ static void send_record(struct balancer_worker *w, uint32_t slot, enum handoff_t
 		.vip = { .addr = tuple->dst, .port = tuple->dport },
 		.answer = w->answer,
 	};
+}
+
+/* The SYN that carries it is the client's, with the options that were agreed on. */
+static void send_open(struct balancer_worker *w, uint32_t slot)
+{
+	const struct handover *h = &w->handovers.handovers[slot];
+	const struct handshake *hs = &h->handshake;
+	const struct handoff_record record = record_of(w, slot, HANDOFF_OPEN);
 	const struct tcp_options offer = {
 		.mss = hs->mss_client,
 		.wscale = hs->options & HANDOFF_WSCALE ? (int8_t)hs->wscale_client : -1,
@@ -142,7 +153,7 @@ static void send_record(struct balancer_worker *w, uint32_t slot, enum handoff_t
 	};
 	uint8_t options[TCP_OPTIONS_MAX];
 	struct packet_spec syn = {
-		.tuple = *tuple,
+		.tuple = *tuple_of(w, slot),
 		.seq = hs->isn_c,
 		.window = hs->window,
 		.flags = TCP_SYN,
@@ -151,6 +162,21 @@ static void send_record(struct balancer_worker *w, uint32_t slot, enum handoff_t
 	};
 
 	record_send(&w->inject, &w->generation->keys, &record, &syn, &h->backend->address);
+}
+
+static void take_back(struct balancer_worker *w, uint32_t slot)
+{
+	const struct handover *h = &w->handovers.handovers[slot];
+	const struct withdrawn_offer offer = {
+		.record = record_of(w, slot, HANDOFF_ABORT),
+		.tuple = *tuple_of(w, slot),
+		.bridge = h->backend->address,
+		.isn_c = h->handshake.isn_c,
+		.window = h->handshake.window,
+	};
+
+	counters_add(&w->counters, COUNTER_ABORT_SENT, 1);
+	withdrawn_send(&w->handovers.withdrawn, &w->inject, &w->generation->keys, &offer);
 }
 
 static void end_with_reset(struct balancer_worker *w, uint32_t slot)
@@ -165,13 +191,38 @@ static void end_with_reset(struct balancer_worker *w, uint32_t slot)
 	release(w, slot);
 }
 
+/* The best backend that was not tried yet, or NULL. */
+static const struct backend_settings *best_backend(struct balancer_worker *w, struct handover *h)
+{
+	enum choice_how how;
+	const struct backend_settings *backend =
+		choice_backend(h->generation, h->service, &h->choice, h->tried, &how);
+
+	if (how == CHOICE_OVERFLOWED)
+		counters_add(&w->counters, COUNTER_OVERFLOWED, 1);
+	else if (how == CHOICE_LAST_RESORT)
+		counters_add(&w->counters, COUNTER_LAST_RESORT, 1);
+	return backend;
+}
+
+static struct pool_load *load_of(const struct handover *h)
+{
+	return &h->generation->views.loads[h->backend->number];
+}
+
+/* Each offer that was made ends here once. */
+static void end_offer(const struct handover *h, bool taken)
+{
+	load_answered(load_of(h), taken);
+}
+
 /* Offer the connection to the best backend that was not tried yet. */
 static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 	struct handover *h = &w->handovers.handovers[slot];
 
-	h->backend = choice_backend(h->generation, &h->choice, h->tried);
+	h->backend = best_backend(w, h);
 	if (!h->backend) {
 		counters_add(&w->counters, COUNTER_NO_BACKEND, 1);
 		log_warning_limited(&limit, now_ms,
@@ -182,23 +233,25 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 		end_with_reset(w, slot);
 		return;
 	}
+	load_offered(load_of(h));
 	h->id = (uint64_t)++w->handovers.serial << 32 | slot;
 	h->repeats = 0;
 	expiry_set(&w->handovers.expiry, slot, OFFERED, now_ms);
 	counters_add(&w->counters, COUNTER_OPEN_SENT, 1);
-	send_record(w, slot, HANDOFF_OPEN);
+	send_open(w, slot);
 }
 
 static void next_backend(struct balancer_worker *w, uint32_t slot, const char *why, uint64_t now_ms)
 {
 	const struct handover *h = &w->handovers.handovers[slot];
-	struct generation_part *part = &h->generation->part[w->worker.number];
-	struct log_limit *limit = &part->backend_limits[h->backend->number];
 	char text[ADDR_STRLEN];
 
-	log_warning_limited(
-		limit, now_ms, "service %s: backend %s (%s) does not take connections: %s",
-		h->service->name, h->backend->name, addr_format(&h->backend->address, text), why);
+	end_offer(h, false);
+	choice_doubt(h->generation, h->service, &h->choice, h->backend);
+	log_warning_limited(&h->generation->backend_limits[h->backend->number], now_ms,
+			    "service %s: backend %s (%s) does not take connections: %s",
+			    h->service->name, h->backend->name,
+			    addr_format(&h->backend->address, text), why);
 	offer(w, slot, now_ms);
 }
 
@@ -454,7 +507,7 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct service
 void handover_begin(struct balancer_worker *w, const struct service_settings *service,
 		    struct packet *p, const struct queue_packet *qp, uint64_t now_ms)
 {
-	static __thread struct log_limit requests_limit, flows_limit;
+	static struct log_limit requests_limit, flows_limit;
 	struct tcp_options o;
 	struct handshake hs;
 	size_t len;
@@ -526,8 +579,8 @@ void handover_abandon(struct balancer_worker *w, uint32_t slot)
 	struct handover *h = &w->handovers.handovers[slot];
 
 	if (h->backend) {
-		counters_add(&w->counters, COUNTER_ABORT_SENT, 1);
-		send_record(w, slot, HANDOFF_ABORT);
+		end_offer(h, false);
+		take_back(w, slot);
 	}
 	drop_held(w, h);
 	release(w, slot);
@@ -602,12 +655,13 @@ static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 
 	if (steer_full(&w->steer)) { /* since the offer was made */
 		counters_add(&w->counters, COUNTER_FLOWS_REFUSED, 1);
-		counters_add(&w->counters, COUNTER_ABORT_SENT, 1);
-		send_record(w, slot, HANDOFF_ABORT);
+		take_back(w, slot);
+		end_offer(h, false);
 		end_with_reset(w, slot);
 		return;
 	}
 	counters_add(&w->counters, COUNTER_ACCEPTED, 1);
+	end_offer(h, true);
 	steer_add(&w->steer, &tuple, &h->backend->address,
 		  h->generation->numbers[h->backend->number], (uint8_t)h->service->index,
 		  h->hold.first, now_ms);
@@ -615,6 +669,15 @@ static void hand_over(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	listener_hand_over(&w->listener, &tuple, now_ms);
 	snoop_forget(&w->snoop, &tuple);
 	release(w, slot);
+}
+
+/* Whoever has taken what he was not to take any more has not heard of that. */
+static void answer_late(struct balancer_worker *w, const struct handoff_answer *answer)
+{
+	counters_add(&w->counters, COUNTER_ANSWERS_LATE, 1);
+	if (answer->type == HANDOFF_ACCEPTED &&
+	    withdrawn_repeat(&w->handovers.withdrawn, &w->inject, &w->generation->keys, answer->id))
+		counters_add(&w->counters, COUNTER_ABORT_REPEATED, 1);
 }
 
 void handover_answer(struct balancer_worker *w, const struct handoff_answer *answer,
@@ -626,7 +689,7 @@ void handover_answer(struct balancer_worker *w, const struct handoff_answer *ans
 	/* A slot beyond @fresh was never taken; one that is free is in no class. */
 	if (slot >= t->slots.fresh || expiry_class(&t->expiry, slot) == EXPIRY_NONE ||
 	    !t->handovers[slot].backend || t->handovers[slot].id != answer->id) {
-		counters_add(&w->counters, COUNTER_ANSWERS_LATE, 1);
+		answer_late(w, answer);
 		return;
 	}
 	if (answer->type == HANDOFF_ACCEPTED) {
@@ -644,12 +707,11 @@ static void offer_unanswered(struct balancer_worker *w, uint32_t slot, uint64_t 
 	if (++h->repeats < OFFER_WAITS) {
 		expiry_set(&w->handovers.expiry, slot, OFFERED + h->repeats, now_ms);
 		counters_add(&w->counters, COUNTER_OPEN_RETRANSMITTED, 1);
-		send_record(w, slot, HANDOFF_OPEN);
+		send_open(w, slot);
 		return;
 	}
 	counters_add(&w->counters, COUNTER_OPEN_SILENT, 1);
-	counters_add(&w->counters, COUNTER_ABORT_SENT, 1);
-	send_record(w, slot, HANDOFF_ABORT);
+	take_back(w, slot);
 	next_backend(w, slot, "no answer", now_ms);
 }
 

@@ -10,6 +10,7 @@
 #include "lib/handoff.h"
 #include "lib/packet.h"
 #include "os/worker.h"
+#include "withdrawn.h"
 
 /*
  * DOC: Theory of operation
@@ -43,7 +44,8 @@
  * for the keys: whoever takes a key out of the file is sure that nothing is signed by it any more.
  *
  * A handover is named towards bridges by a 64-bit id: its slot, and a number that is never used
- * twice. Answers to another id are late and without effect.
+ * twice. Answers to another id are late and without effect, but that a bridge which has taken an offer
+ * that is over is told so once more (withdrawn.h).
  *
  * Not handled here: which packets belong to which connection state (datapath.c).
  */
@@ -56,6 +58,7 @@ struct handover_table {
 	struct slots slots;
 	struct index index;
 	struct expiry expiry;
+	struct withdrawn withdrawn;
 	struct handover *handovers;
 	uint8_t *streams; /* request_bytes for each slot */
 	uint8_t *scratch; /* one packet, while it is built for its verdict */

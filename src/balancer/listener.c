@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <linux/filter.h>
+#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -98,6 +99,18 @@ void listener_check_scale(int window_scale)
 			    window_scale, (long)UINT16_MAX << window_scale);
 }
 
+uint8_t listener_scale(int window_scale)
+{
+	long memory = receive_memory();
+	uint8_t scale = 0;
+
+	if (window_scale >= 0 && memory > (long)UINT16_MAX << window_scale)
+		return (uint8_t)window_scale;
+	while (scale < TCP_WSCALE_MAX && memory >> (scale + 16))
+		scale++;
+	return scale;
+}
+
 int listener_open(struct listening *l, int window_scale, unsigned int worker, unsigned int workers)
 {
 	const struct endpoint *vip = &l->vip;
@@ -189,7 +202,7 @@ static bool evict(struct listener *l, const struct listener_judge *judge, uint64
 static void keep(struct listener *l, const struct listener_judge *judge, const struct tuple *tuple,
 		 int fd, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 	uint32_t slot = index_find(&l->index, tuple);
 
 	/* The kernel never has two sockets of one tuple: ours is dead, the client began anew. */
@@ -215,7 +228,7 @@ static void keep(struct listener *l, const struct listener_judge *judge, const s
 /* No descriptor is left for what waits to be accepted; false if none could be freed. */
 static bool free_descriptor(struct listener *l, const struct listener_judge *judge, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 
 	counters_add(l->counters, COUNTER_ACCEPT_FAILED, 1);
 	log_warning_limited(&limit, now_ms,
@@ -350,6 +363,11 @@ static bool read_saved_syn(int fd, struct handshake *h)
 	return true;
 }
 
+bool listener_has(const struct listener *l, const struct tuple *tuple)
+{
+	return index_find(&l->index, tuple) != SLOT_NONE;
+}
+
 bool listener_handshake(const struct listener *l, const struct tuple *tuple, struct handshake *h)
 {
 	uint32_t slot = index_find(&l->index, tuple), sent, received;
@@ -435,6 +453,18 @@ void listener_expire(struct listener *l, const struct listener_judge *judge, uin
 			counters_add(l->counters, COUNTER_SOCKETS_CLOSED, 1);
 		}
 	}
+}
+
+uint32_t listener_drops(struct listening *l)
+{
+	uint32_t info[SK_MEMINFO_VARS] = { 0 }, more;
+	socklen_t len = sizeof(info);
+
+	if (getsockopt(l->fd, SOL_SOCKET, SO_MEMINFO, info, &len))
+		return 0;
+	more = info[SK_MEMINFO_DROPS] - l->drops;
+	l->drops = info[SK_MEMINFO_DROPS];
+	return more;
 }
 
 uint32_t listener_count(const struct listener *l)

@@ -34,10 +34,15 @@
 
 struct accepted;
 
-/** struct listening - one worker's listening socket of a service; @fd -1: none */
+/**
+ * struct listening - one worker's listening socket of a service
+ * @fd:		-1: none
+ * @drops:	that listener_drops() has told of; the main thread's
+ */
 struct listening {
 	struct endpoint vip;
 	int fd;
+	uint32_t drops;
 };
 
 struct listener {
@@ -69,6 +74,8 @@ int listener_open(struct listening *l, int window_scale, unsigned int worker, un
 
 /** listener_check_scale() - warn when the kernel's memory is too small for it: it tells less then */
 void listener_check_scale(int window_scale);
+/** listener_scale() - the scale that clients are told, as tcp_select_initial_window() finds it */
+uint8_t listener_scale(int window_scale);
 
 /** enum listener_use - what the rest of the daemon knows of a tuple (client to VIP) */
 enum listener_use {
@@ -94,6 +101,8 @@ void listener_use(struct listener *l, const struct listening *listening, size_t 
 /** listener_accept() - take what the kernel has completed */
 void listener_accept(struct listener *l, const struct listener_judge *judge, uint64_t now_ms);
 
+/** listener_has() - is there a socket of @tuple? */
+bool listener_has(const struct listener *l, const struct tuple *tuple);
 /** listener_handshake() - what the socket of @tuple tells; false if it was not accepted (yet) */
 bool listener_handshake(const struct listener *l, const struct tuple *tuple,
 			struct handshake *handshake);
@@ -113,6 +122,8 @@ void listener_close_silent(struct listener *l, const struct tuple *tuple);
  */
 bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms);
 
+/** listener_drops() - how much the kernel has dropped at this socket since the last question */
+uint32_t listener_drops(struct listening *l);
 /** listener_expire() - close what was silent for too long, or has left */
 void listener_expire(struct listener *l, const struct listener_judge *judge, uint64_t now_ms);
 /** listener_count() - accepted sockets that are needed now; may be read by another thread */

@@ -201,7 +201,9 @@ static void put_choices(struct control_client *client, const struct question *q,
 
 	control_columns(client, "n:choice s:backend s:bridge s:service s:route s:pool s:key");
 	for (unsigned int i = 1; i <= CHOICES; i++) {
-		const struct backend_settings *backend = choice_backend(g, choice, tried);
+		enum choice_how how;
+		const struct backend_settings *backend =
+			choice_backend(g, service, choice, tried, &how);
 
 		if (!backend)
 			break;

@@ -6,11 +6,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "backlog.h"
 #include "balancer.h"
 #include "marks.h"
 #include "os/daemon.h"
 #include "os/log.h"
 #include "os/service.h"
+#include "prober.h"
 #include "sets.h"
 #include "show.h"
 
@@ -103,6 +105,9 @@ struct all {
 	struct generation *generation;
 	bool unsettled;
 	struct balancer_worker workers[QUEUE_COUNT];
+	struct backlog backlog;
+	struct prober prober;
+	struct counters counters; /* of the main thread */
 	struct daemon daemon;
 };
 
@@ -145,9 +150,21 @@ static void settle(struct all *all)
 		all->unsettled = false;
 }
 
+/* The sockets are those of the generation in force: no worker closes one of them. */
+static void check_backlog(struct all *all, uint64_t now_ms)
+{
+	struct generation *g = all->generation;
+	uint64_t dropped = 0;
+
+	for (size_t i = 0; i < all->daemon.count; i++)
+		for (size_t j = 0; j < g->settings->service_count; j++)
+			dropped += listener_drops(&g->part[i].listening[j]);
+	backlog_check(&all->backlog, dropped, now_ms);
+}
+
 static void tick(void *context, uint64_t now_ms)
 {
-	(void)now_ms;
+	check_backlog(context, now_ms);
 	settle(context);
 }
 
@@ -164,6 +181,13 @@ static int go_over(struct all *all, struct balancer_settings *settings)
 		generation_close(next, now);
 		generation_free(next);
 		return -EINVAL;
+	}
+	/* Before any worker sees the views: with what is known of the backends. */
+	if (prober_renew(&all->prober, next->settings, &next->keys, &next->views)) {
+		all->unsettled = true;
+		generation_close(next, now);
+		generation_free(next);
+		return -ENOMEM;
 	}
 	all->generation = next;
 	all->unsettled = true;
@@ -219,6 +243,12 @@ static int start(struct all *all, struct balancer_settings *settings)
 		ret = nft_sets_open(&d->nft, BALANCER_TABLE);
 	if (!ret)
 		ret = sets_make(&d->nft, all->generation, NULL, &all->bridges);
+	all->prober.scale = listener_scale(settings->window_scale);
+	if (!ret)
+		ret = prober_init(&all->prober, settings, &all->generation->keys,
+				  &all->generation->views);
+	if (!ret)
+		ret = prober_start(&all->prober, d->service.event);
 	if (!ret)
 		ret = control_open(&d->control, d->service.event, settings->control, show_commands,
 				   &all->show);
@@ -261,7 +291,11 @@ static int run(void *settings, const char *path)
 	all->daemon.read_gauges = read_gauges;
 	all->daemon.tick = tick;
 	all->daemon.reload = reload;
+	all->daemon.own_counters = &all->counters;
+	all->backlog.counters = &all->counters;
+	all->prober.counters = &all->counters;
 	all->daemon.context = all;
+	all->prober.fd = all->prober.inject.fd4 = -1;
 
 	ret = start(all, settings);
 	if (!ret)
@@ -269,6 +303,7 @@ static int run(void *settings, const char *path)
 
 	for (size_t i = 0; i < all->daemon.count; i++)
 		worker_unmake(&all->workers[i]);
+	prober_clean(&all->prober);
 	daemon_clean(&all->daemon);
 	clean_generations(all->generation);
 	bridges_clean(&all->bridges);

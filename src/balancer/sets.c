@@ -16,17 +16,25 @@ static void make_rules(struct nft_table *nft, const struct balancer_settings *s)
 {
 	const struct nft_keep_rule keep = {
 		.chain = "keep4",
-		.map = "flows4",
+		.set = "flows4",
+		.map = true,
 		.timeout_ms = (uint64_t)s->timeouts.idle_s * 1000,
 	};
 	const struct nft_keep_rule keep_closing = {
 		.chain = "keep_closing4",
-		.map = "closing4",
+		.set = "closing4",
+		.map = true,
 		.timeout_ms = (uint64_t)s->timeouts.closing_s * 1000,
+	};
+	const struct nft_keep_rule keep_number = {
+		.chain = "keep_number4",
+		.set = "numbers4",
+		.timeout_ms = (uint64_t)s->timeouts.idle_s * 1000,
 	};
 
 	nft_sets_add_rule(nft, &keep);
 	nft_sets_add_rule(nft, &keep_closing);
+	nft_sets_add_rule(nft, &keep_number);
 }
 
 /* An element of indexes4 from an earlier configuration; those of this one are there already. */
@@ -118,7 +126,7 @@ int sets_make(struct nft_table *nft, const struct generation *g, const struct ge
 	retired = nft_sets_add(nft, "retired4", g->retired_count);
 	vips = nft_sets_add(nft, "vips4", s->service_count + OLD_VIPS_MAX);
 	backends = nft_sets_add(nft, "backends4", count_backends(g));
-	answers = nft_sets_add(nft, "answers4", (size_t)s->threads);
+	answers = nft_sets_add(nft, "answers4", (size_t)s->threads + 1);
 	bridges = nft_sets_add(nft, "bridges4", bridge_numbers->count);
 	indexes = nft_sets_add(nft, "indexes4", s->service_count + OLD_VIPS_MAX);
 	watched = nft_sets_add(nft, "watched4", s->service_count);
@@ -137,6 +145,7 @@ int sets_make(struct nft_table *nft, const struct generation *g, const struct ge
 	bridges_put(bridge_numbers, bridges);
 	for (int i = 0; i < s->threads; i++)
 		nft_set_put_endpoint(answers, &s->answer_address, (uint16_t)(s->answer_port + i));
+	nft_set_put_endpoint(answers, &s->answer_address, (uint16_t)(s->answer_port + STATUS_PORT));
 	ret = keep_indexes(indexes);
 	/* Routers still tell these addresses of answers that do not fit. */
 	for (size_t i = 0; i < indexes->count; i++) {

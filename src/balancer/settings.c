@@ -72,6 +72,18 @@ static const char *const keys[] = {
 	  SETTING_FIELD(owner, key.arguments) }
 /* clang-format on */
 
+static const char *const probes[] = {
+	[PROBES_ON] = "on",
+	[PROBES_OFF] = "off",
+	NULL,
+};
+
+static const char *const backend_states[] = {
+	[BACKEND_ACTIVE] = "active",
+	[BACKEND_DRAIN] = "drain",
+	NULL,
+};
+
 static const struct setting limits[] = {
 	{ .name = "handshakes",
 	  .noun = "the number of snooped handshakes",
@@ -141,6 +153,57 @@ static const struct setting timeouts[] = {
 	{ .name = NULL },
 };
 
+static const struct setting health[] = {
+	{ .name = "probes",
+	  .noun = "whether bridges are asked",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(balancer_settings, health.probes),
+	  .choices = probes },
+	{ .name = "interval_ms",
+	  .noun = "the time between two probes in milliseconds",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, health.interval_ms),
+	  .min = 100,
+	  .max = 3600000,
+	  .number = 1000 },
+	{ .name = "fast_ms",
+	  .noun = "the time between two probes in doubt, in milliseconds,",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, health.fast_ms),
+	  .min = 10,
+	  .max = 3600000,
+	  .number = 100 },
+	{ .name = "timeout_ms",
+	  .noun = "the time for an answer in milliseconds",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, health.timeout_ms),
+	  .min = 10,
+	  .max = 60000,
+	  .number = 300 },
+	{ .name = "rise",
+	  .noun = "the number of good answers until a backend is up",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, health.rise),
+	  .min = 1,
+	  .max = 100,
+	  .number = 2 },
+	{ .name = "fall",
+	  .noun = "the number of bad answers until a backend is down",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, health.fall),
+	  .min = 1,
+	  .max = 100,
+	  .number = 3 },
+	{ .name = "slow_start_s",
+	  .noun = "the time until the whole weight in seconds",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(balancer_settings, health.slow_start_s),
+	  .min = 0,
+	  .max = 3600,
+	  .number = 30 },
+	{ .name = NULL },
+};
+
 static const struct setting backends[] = {
 	{ .name = "name",
 	  .noun = "the name of a backend",
@@ -160,6 +223,11 @@ static const struct setting backends[] = {
 	  .min = 1,
 	  .max = 1000,
 	  .number = 100 },
+	{ .name = "state",
+	  .noun = "the state of a backend",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(backend_settings, state),
+	  .choices = backend_states },
 	{ .name = NULL },
 };
 
@@ -176,6 +244,12 @@ static const struct setting pools[] = {
 	  SETTING_ELEMENTS(pool_settings, backends, backend_count),
 	  .required = true,
 	  .members = backends },
+	{ .name = "load_factor",
+	  .noun = "the factor of a bounded load",
+	  .type = SETTING_FACTOR,
+	  SETTING_FIELD(pool_settings, load_factor),
+	  .min = 100,
+	  .max = 1000 },
 	{ .name = NULL },
 };
 
@@ -289,12 +363,12 @@ static const struct setting table[] = {
 	  SETTING_FIELD(balancer_settings, answer_address),
 	  .text = "192.168.33.10" },
 	{ .name = "answer_port",
-	  .noun = "the first of up to four ports",
+	  .noun = "the first of five ports",
 	  .type = SETTING_INT,
 	  .fixed = true,
 	  SETTING_FIELD(balancer_settings, answer_port),
 	  .min = 1,
-	  .max = 65532,
+	  .max = 65531,
 	  .number = 6303 },
 	{ .name = "data_plane",
 	  .noun = "a data plane",
@@ -320,6 +394,7 @@ static const struct setting table[] = {
 	  .number = HANDSHAKE_SOCKET },
 	{ .name = "limits", .noun = "limits", .type = SETTING_GROUP, .members = limits },
 	{ .name = "timeouts", .noun = "timeouts", .type = SETTING_GROUP, .members = timeouts },
+	{ .name = "health", .noun = "health", .type = SETTING_GROUP, .members = health },
 	{ .name = "pools",
 	  .noun = "a pool",
 	  .type = SETTING_LIST,
@@ -613,6 +688,9 @@ static void check(struct settings_check *c, void *all)
 {
 	struct balancer_settings *settings = all;
 
+	if (settings->health.interval_ms && settings->health.fast_ms > settings->health.interval_ms)
+		settings_error(c, "health.fast_ms", "%d is longer than interval_ms, %d",
+			       settings->health.fast_ms, settings->health.interval_ms);
 	for (size_t i = 0; i < settings->service_count; i++) {
 		resolve_service(c, settings, i);
 		check_port(c, settings->services, i);

@@ -14,10 +14,13 @@
 #define NAME_LEN_MAX 63
 #define INDEX_MAX    63
 #define BACKENDS_MAX 1024 /* of a pool */
+#define STATUS_PORT  4	  /* behind answer_port, and the ports of up to four threads */
 
 enum handshake_source { HANDSHAKE_SNOOP, HANDSHAKE_SOCKET };
 enum data_plane { DATA_PLANE_KERNEL, DATA_PLANE_USERSPACE };
 enum service_fallback { FALLBACK_SOURCE, FALLBACK_RESET };
+enum backend_state { BACKEND_ACTIVE, BACKEND_DRAIN };
+enum probes { PROBES_ON, PROBES_OFF };
 enum service_protocol { PROTOCOL_HTTP, PROTOCOL_TLS, PROTOCOL_TCP };
 enum service_speaks { SPEAKS_CLIENT, SPEAKS_SERVER };
 
@@ -26,12 +29,14 @@ struct backend_settings {
 	struct addr address;	     /* the bridge; IPv4 */
 	size_t number;		     /* counts the backends of all pools, resolved by the check */
 	int weight;		     /* 1..1000, default 100 */
+	int state;		     /* enum backend_state: "active" (default) or "drain" */
 };
 
 struct pool_settings {
 	char name[NAME_LEN_MAX + 1];	   /* unique */
 	struct backend_settings *backends; /* 1..BACKENDS_MAX */
 	size_t backend_count;
+	int load_factor; /* hundredths, 1.00..10.00; 0 (default): not bounded */
 };
 
 struct route_settings {
@@ -67,13 +72,14 @@ struct balancer_settings {
 	char key_file[256]; /* default "/etc/l3dsr/handoff.key" */
 	char control[108];  /* default "/run/l3dsr/balancer.sock" */
 	struct addr answer_address; /* where bridges answer; default 192.168.33.10 */
-	int answer_port;	   /* 1..65532, default 6303; thread i listens on answer_port + i */
-	int data_plane;		   /* enum data_plane: "kernel" (default) or "userspace" */
-	int window_scale;	   /* that clients are told; -1 (default): the kernel's; -1..14 */
-	int handshake;		   /* enum handshake_source: "socket" (default) or "snoop" */
-	struct {		   /* group `limits` */
-		int handshakes;	   /* snooped, oldest go first; default 65536; 1..16777216 */
-		int requests;	   /* held at once; default 8192; 1..1048576 */
+	int answer_port;	/* 1..65531, default 6303; thread i listens on answer_port + i, and
+				    * the main thread on answer_port + 4 */
+	int data_plane;		/* enum data_plane: "kernel" (default) or "userspace" */
+	int window_scale;	/* that clients are told; -1 (default): the kernel's; -1..14 */
+	int handshake;		/* enum handshake_source: "socket" (default) or "snoop" */
+	struct {		/* group `limits` */
+		int handshakes; /* snooped, oldest go first; default 65536; 1..16777216 */
+		int requests;	/* held at once; default 8192; 1..1048576 */
 		int request_bytes; /* of one held request; default 16384; 1024..65535 */
 		int flows;	   /* steered; default 262144; 1..16777216 */
 		int queue_length;  /* packets waiting for the daemon; default 65535; 1..1048576 */
@@ -83,6 +89,15 @@ struct balancer_settings {
 		int idle_s;	/* steered without a packet of the client; default 300; 1..86400 */
 		int closing_s;	/* after FIN or RST of the client; default 60; 1..3600 */
 	} timeouts;
+	struct {		  /* group `health` */
+		int probes;	  /* enum probes: "on" (default) or "off" */
+		int interval_ms;  /* between two; default 1000; 100..3600000 */
+		int fast_ms;	  /* the same in doubt; default 100; 10..3600000, <= interval_ms */
+		int timeout_ms;	  /* for an answer; default 300; 10..60000 */
+		int rise;	  /* good answers until up; default 2; 1..100 */
+		int fall;	  /* bad ones until down; default 3; 1..100 */
+		int slow_start_s; /* until the whole weight; default 30; 0..3600 */
+	} health;
 	struct pool_settings *pools;
 	size_t pool_count;
 	size_t backend_count; /* of all pools, resolved by the check */

@@ -54,7 +54,7 @@ static void release(struct snoop *s, uint32_t slot)
 
 static uint32_t take_slot(struct snoop *s, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 	uint32_t slot = slots_take(&s->slots);
 
 	if (slot != SLOT_NONE)
@@ -193,6 +193,11 @@ bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handsha
 		.rtt_us = e->rtt_ms * 1000,
 	};
 	return true;
+}
+
+bool snoop_has(const struct snoop *s, const struct tuple *tuple)
+{
+	return index_find(&s->index, tuple) != SLOT_NONE;
 }
 
 void snoop_reset(struct snoop *s, const struct packet *p)

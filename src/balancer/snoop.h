@@ -78,6 +78,8 @@ bool snoop_refused(const struct snoop *s, const struct packet *p);
  */
 bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handshake *handshake,
 		bool *acked);
+/** snoop_has() - was there a SYN of @tuple? */
+bool snoop_has(const struct snoop *s, const struct tuple *tuple);
 /** snoop_reset() - a client's RST: forget the handshake if it has the right number */
 void snoop_reset(struct snoop *s, const struct packet *p);
 /** snoop_forget() - the entry of @tuple, if there is one */

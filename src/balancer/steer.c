@@ -23,10 +23,10 @@ struct flow {
 	uint32_t next; /* the highest sequence number that the client has used, plus one */
 };
 
-/* Not for longer than the kernel may have it: the client's port can be used again. */
+/* Well before the kernel may forget it: then the client's port can be used again. */
 static uint64_t learned_ms(uint64_t closing_ms)
 {
-	return closing_ms < LEARNED_MS ? closing_ms : LEARNED_MS;
+	return closing_ms / 2 < LEARNED_MS ? closing_ms / 2 : LEARNED_MS;
 }
 
 int steer_init(struct steer *s, uint32_t capacity, bool kernel, uint64_t idle_ms,
@@ -125,7 +125,7 @@ bool steer_doubtful(const struct steer *s, uint32_t slot, uint64_t now_ms)
 
 void steer_not_learned(struct steer *s, uint32_t slot, uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 
 	counters_add(s->counters, COUNTER_FLOWS_NOT_LEARNED, 1);
 	log_warning_limited(&limit, now_ms,
@@ -144,14 +144,18 @@ uint32_t steer_packet(struct steer *s, uint32_t slot, struct packet *p, uint64_t
 	struct flow *flow = &s->flows[slot];
 	bool near = seq_advance(&flow->next, p);
 	unsigned int class = expiry_class(&s->expiry, slot);
+	bool ends = p->flags & (TCP_FIN | TCP_RST);
 
-	if (class == ACTIVE && near && p->flags & (TCP_FIN | TCP_RST))
+	if (class == ACTIVE && near && ends)
 		expiry_set(&s->expiry, slot, CLOSING, now_ms);
+	else if (class == CLOSING && near && !ends && packet_payload_len(p))
+		expiry_set(&s->expiry, slot, ACTIVE, now_ms);
 	else if (class != LEARNED)
 		expiry_touch(&s->expiry, slot, now_ms);
 	counters_add(s->counters, COUNTER_STEERED, 1);
 	if (s->kernel)
-		return (class == CLOSING ? MARK_STEER : MARK_LEARN) | flow->number;
+		return (class == CLOSING || (ends && !near) ? MARK_STEER : MARK_LEARN) |
+		       flow->number;
 	rewrite_to_bridge(p, &flow->bridge, flow->index);
 	return 0;
 }

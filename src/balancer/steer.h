@@ -16,14 +16,15 @@
  * A table from (client, VIP) to bridge and index. In the userspace data plane it has all connections,
  * and each of their packets is rewritten here. In the kernel data plane the maps of nft/balancer.nft
  * have them: a verdict's mark has the kernel learn a connection, and no further packet comes here. It
- * stays in the table, learned, for five seconds or closing_s, whatever is less: for packets that were
+ * stays in the table, learned, for five seconds or half of closing_s, whatever is less: for packets that were
  * queued before, for the socket that our kernel still has, and for a held packet that was lost with its
  * interface, so that its client repeats it. What comes later is of a connection that the kernel did not
  * learn, because its map was full or emptied: it is active then, as in userspace, and offered to the
  * kernel with each packet.
  *
  * A flow is active until the client says FIN or RST, with a number near its last one so that nobody
- * else says it, then closing. It is forgotten when no packet came for the idle or the closing time (in
+ * else says it, then closing; active again when there is data behind that, which was not the client's
+ * own then. It is forgotten when no packet came for the idle or the closing time (in
  * a half-closed download the client's ACKs keep it), or, when closing, as soon as a new one needs its
  * place; so is a learned one. A flow says by itself where its packets go, so a changed configuration
  * does not touch it.

@@ -9,6 +9,7 @@
 #include "open.h"
 #include "os/inject.h"
 #include "os/worker.h"
+#include "probe.h"
 #include "splice.h"
 #include "splice_kernel.h"
 #include "sweep.h"
@@ -22,14 +23,17 @@
  * struct bridge_worker - one worker
  * @generation:	what all of them read and none writes
  * @far_us:	round trip time from which on a client is far, see open.h
+ * @probes:	whom to give PROBEs to
  */
 struct bridge_worker {
 	const struct generation *generation;
 	uint32_t far_us;
+	const struct probes *probes;
 	struct worker worker;
 	struct counters counters;
 	int answer_fd; /* answers to balancers leave from here */
 	struct inject inject;
+	struct probe_limit probe_limit;
 	struct splice_table splices;
 	struct splice_kernel kernel; /* what splices.kernel points to, if it is used */
 };

@@ -95,9 +95,10 @@ static void pass_direct(struct step *s)
 static void syn_ack_repeated(struct step *s, uint32_t slot)
 {
 	struct splice_table *splices = &s->w->splices;
+	struct splice_flow *f = &splices->flows[slot];
 
-	if (splices->flows[slot].asked_again) {
-		splices->flows[slot].asked_again = false;
+	if (f->asked_again || !(f->options & HANDOFF_SILENT)) {
+		f->asked_again = false;
 		drop(s, COUNTER_DROP_SWALLOWED);
 		return;
 	}
@@ -145,6 +146,8 @@ static bool step_record(struct step *s)
 {
 	if (!packet_is_syn(&s->p) || !packet_payload_len(&s->p))
 		return false;
+	if (probe_packet(s->w, &s->p, s->qp, s->now_ms))
+		return true;
 	open_record(s->w, &s->p, s->qp, s->service, s->now_ms);
 	return true;
 }

@@ -38,8 +38,8 @@ static void check_room(uint32_t flows)
 	uint32_t max;
 
 	if (conntrack_sysctl("max", &max) == 0 && max < flows)
-		log_warning("%smax is %u, less than limits.flows = %u: the daemon translates "
-			    "what the kernel has no room for",
+		log_warning("%smax is %u, less than limits.flows = %u: offers are refused when "
+			    "there are so many connections",
 			    CONNTRACK_SYSCTL, max, flows);
 }
 
@@ -63,6 +63,9 @@ static bool check_timeouts(uint32_t idle_s)
 	check_long_enough("established", t.state[CONNTRACK_ESTABLISHED], idle_s);
 	check_long_enough("fin_wait", t.state[CONNTRACK_FIN_WAIT], idle_s);
 	check_long_enough("close_wait", t.state[CONNTRACK_CLOSE_WAIT], idle_s);
+	/* Anybody may have said FIN, twice, and then ACK. */
+	check_long_enough("last_ack", t.state[CONNTRACK_LAST_ACK], idle_s);
+	check_long_enough("time_wait", t.state[CONNTRACK_TIME_WAIT], idle_s);
 	/* Anybody's reset, even if it is not believed, leaves a connection no more than this. */
 	check_long_enough("close", t.state[CONNTRACK_CLOSE], idle_s);
 	check_long_enough("max_retrans", t.retrans, idle_s);

@@ -17,15 +17,15 @@
 #define TABLE	"l3dsr_bridge"
 
 /* Answers leave from the bridge's own address: the balancer's ruleset lets no other in. */
-static int open_answers(struct bridge_worker *w, const struct addr *address)
+static int open_answers(int *fd, const struct addr *address)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(address, 0, &ss);
 	char text[ADDR_STRLEN];
 	int ret;
 
-	w->answer_fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (w->answer_fd >= 0 && bind(w->answer_fd, (struct sockaddr *)&ss, len) == 0)
+	*fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (*fd >= 0 && bind(*fd, (struct sockaddr *)&ss, len) == 0)
 		return 0;
 	ret = -errno;
 	log_error_errno("cannot send answers from %s (address)", addr_format(address, text));
@@ -60,7 +60,7 @@ static int worker_make(struct bridge_worker *w, struct generation *g,
 	if (!ret)
 		ret = inject_open(&w->inject, &w->counters, MARK_INJECTED);
 	if (!ret)
-		ret = open_answers(w, &s->address);
+		ret = open_answers(&w->answer_fd, &s->address);
 	w->worker.role = &bridge_role;
 	w->worker.context = w;
 	if (!ret)
@@ -91,6 +91,8 @@ struct all {
 	const struct sweep_timeouts *kernel;
 	struct bridge_worker workers[QUEUE_COUNT];
 	struct sweep sweep;
+	struct probes probes;
+	struct counters counters; /* of the main thread */
 	struct daemon daemon;
 };
 
@@ -107,12 +109,47 @@ static void read_gauges(const void *context, struct gauge gauges[DAEMON_GAUGES])
 	}
 }
 
+/* Connections given to the kernel since the start. */
+static uint64_t given(const struct all *all)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < all->daemon.count; i++)
+		sum += counters_get(&all->workers[i].counters, COUNTER_KERNEL_SPLICED);
+	return sum;
+}
+
 static void tick(void *context, uint64_t now_ms)
 {
 	struct all *all = context;
 
 	if (all->kernel)
-		sweep_tick(&all->sweep, now_ms);
+		sweep_tick(&all->sweep, given(all), now_ms);
+}
+
+/* Connections of clients, whoever translates them. */
+static uint32_t live(void *context)
+{
+	struct all *all = context;
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i < all->daemon.count; i++)
+		sum += splice_live(&all->workers[i].splices);
+	if (all->kernel)
+		sum += sweep_live(&all->sweep, given(all), clock_ms());
+	return sum;
+}
+
+static int start_probes(struct all *all, const struct bridge_settings *settings)
+{
+	struct probes *p = &all->probes;
+	int ret = open_answers(&p->answer_fd, &settings->address);
+
+	p->settings = settings;
+	p->keys = &all->generation->keys;
+	p->live = live;
+	p->live_context = all;
+	return ret ? ret : probes_init(p, all->daemon.service.event, &all->counters);
 }
 
 /* The kernel's data plane, if it is wanted and the kernel is fit for it. */
@@ -126,8 +163,7 @@ static int use_kernel(struct all *all, const struct bridge_settings *settings)
 		return 0;
 	}
 	all->kernel = &all->sweep.timeouts;
-	all->daemon.own_counters = &all->sweep.counters;
-	return sweep_init(&all->sweep, settings);
+	return sweep_init(&all->sweep, settings, &all->counters);
 }
 
 static const struct program program;
@@ -154,7 +190,11 @@ static int go_over(struct all *all, struct bridge_settings *settings)
 		(void)daemon_give(&all->daemon, all->generation);
 		return ret;
 	}
-	all->older = all->generation;
+	/* Without memory for that, the checks need the last one for ever. */
+	if (probes_renew(&all->probes, next->settings, &next->keys))
+		log_warning("not enough memory: web servers are checked as before");
+	else
+		all->older = all->generation;
 	all->generation = next;
 	log_set_level((enum log_level)next->settings->log_level);
 	sweep_settings(&all->sweep, next->settings);
@@ -192,9 +232,12 @@ static int start(struct all *all, struct bridge_settings *settings)
 	if (!all->generation)
 		return -EINVAL;
 	ret = use_kernel(all, settings);
+	if (!ret)
+		ret = start_probes(all, settings);
 	for (int i = 0; !ret && i < settings->threads; i++) {
 		struct bridge_worker *w = &all->workers[i];
 
+		w->probes = &all->probes;
 		ret = worker_make(w, all->generation, all->kernel, (unsigned int)i);
 		d->workers[i] = &w->worker;
 		d->counters[i] = &w->counters;
@@ -233,6 +276,8 @@ static int run(void *settings, const char *path)
 	all->daemon.ruleset = RULESET;
 	all->daemon.read_gauges = read_gauges;
 	all->daemon.tick = tick;
+	all->daemon.own_counters = &all->counters;
+	all->probes.answer_fd = -1;
 	all->daemon.reload = reload;
 	all->sweep.dump.fd = all->sweep.remove.fd = -1;
 	all->daemon.context = all;
@@ -243,6 +288,7 @@ static int run(void *settings, const char *path)
 
 	for (size_t i = 0; i < all->daemon.count; i++)
 		worker_unmake(&all->workers[i]);
+	probes_clean(&all->probes);
 	daemon_clean(&all->daemon);
 	sweep_clean(&all->sweep);
 	generation_free(all->generation);

@@ -125,7 +125,7 @@ static void open_new(struct bridge_worker *w, const struct handoff_record *r, st
 		     const struct queue_packet *qp, const struct service_settings *service,
 		     uint64_t now_ms)
 {
-	static __thread struct log_limit limit;
+	static struct log_limit limit;
 	const struct endpoint client = { .addr = p->tuple.src, .port = p->tuple.sport };
 	const struct endpoint server = { .addr = service->server,
 					 .port = (uint16_t)service->server_port };
@@ -237,6 +237,23 @@ static void refuse(struct bridge_worker *w, uint32_t slot, enum handoff_reason r
 	splice_remove(&w->splices, slot);
 }
 
+/* The web server has answered: the connection is spliced, or refused. */
+static void established(struct bridge_worker *w, uint32_t slot, const struct packet *p,
+			uint64_t now_ms)
+{
+	struct splice_flow *f = &w->splices.flows[slot];
+	enum handoff_reason reason = splice_established(&w->splices, slot, p, now_ms);
+
+	if (reason != HANDOFF_REASON_NONE) {
+		reset_server(w, f, p->ack);
+		refuse(w, slot, reason);
+		return;
+	}
+	if (f->rtt_us >= w->far_us)
+		spoil_measurement(w, f, p);
+	answer_accepted(w, f);
+}
+
 void open_server_packet(struct bridge_worker *w, uint32_t slot, const struct packet *p,
 			const struct queue_packet *qp, uint64_t now_ms)
 {
@@ -251,13 +268,8 @@ void open_server_packet(struct bridge_worker *w, uint32_t slot, const struct pac
 		reset_server(w, f, p->ack);
 	} else if (splice_state(&w->splices, slot) == SPLICE_DEAD) {
 		reset_server(w, f, p->ack);
-	} else if (splice_established(&w->splices, slot, p, now_ms)) {
-		if (f->rtt_us >= w->far_us)
-			spoil_measurement(w, f, p);
-		answer_accepted(w, f);
 	} else {
-		reset_server(w, f, p->ack);
-		refuse(w, slot, HANDOFF_REASON_OPTIONS);
+		established(w, slot, p, now_ms);
 	}
 	drop(w, qp, COUNTER_DROP_SWALLOWED);
 }

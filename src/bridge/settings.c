@@ -58,6 +58,12 @@ static const struct setting timeouts[] = {
 	{ .name = NULL },
 };
 
+static const char *const checks[] = {
+	[CHECK_CONNECT] = "connect",
+	[CHECK_HTTP] = "http",
+	NULL,
+};
+
 static const struct setting services[] = {
 	{ .name = "name",
 	  .noun = "the name of a service",
@@ -96,6 +102,35 @@ static const struct setting services[] = {
 	  .min = 1,
 	  .max = 65535,
 	  .number = 80 },
+	{ .name = "check",
+	  .noun = "a check of the web server",
+	  .type = SETTING_CHOICE,
+	  SETTING_FIELD(service_settings, check),
+	  .choices = checks,
+	  .number = CHECK_CONNECT },
+	{ .name = "check_path",
+	  .noun = "a path",
+	  .type = SETTING_TEXT,
+	  SETTING_FIELD(service_settings, check_path),
+	  .text = "/" },
+	{ .name = "check_host",
+	  .noun = "the name of a host",
+	  .type = SETTING_TEXT,
+	  SETTING_FIELD(service_settings, check_host) },
+	{ .name = "check_status",
+	  .noun = "a status of HTTP",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(service_settings, check_status),
+	  .min = 100,
+	  .max = 999,
+	  .number = 200 },
+	{ .name = "check_timeout_ms",
+	  .noun = "the time for a check in milliseconds",
+	  .type = SETTING_INT,
+	  SETTING_FIELD(service_settings, check_timeout_ms),
+	  .min = 10,
+	  .max = 60000,
+	  .number = 1000 },
 	{ .name = NULL },
 };
 
@@ -216,6 +251,29 @@ static void check_differs(struct settings_check *c, size_t i, const char *field,
 			  addr_format(addr, text));
 }
 
+static bool printable(const char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text <= ' ' || *text == 0x7f)
+			return false;
+	return true;
+}
+
+/* Both stand in a request, whose parts end with blanks and lines. */
+static void check_request(struct settings_check *c, size_t i, const struct service_settings *s)
+{
+	char here[PATH_LEN];
+
+	snprintf(here, sizeof(here), "services[%zu].check_path", i);
+	if (s->check_path[0] && s->check_path[0] != '/')
+		settings_error(c, here, "a path begins with \"/\"");
+	else if (!printable(s->check_path))
+		settings_error(c, here, "blanks and control characters have no place in a path");
+	snprintf(here, sizeof(here), "services[%zu].check_host", i);
+	if (!printable(s->check_host))
+		settings_error(c, here, "blanks and control characters have no place in a name");
+}
+
 /* Two virtual addresses of one web server: it knows the same client and port from both. */
 static void find_shared(struct bridge_settings *settings, size_t i)
 {
@@ -239,6 +297,7 @@ static void check(struct settings_check *c, void *all)
 
 		check_port(c, settings->services, i);
 		check_index(c, settings->services, i);
+		check_request(c, i, service);
 		snprintf(vip, sizeof(vip), "services[%zu].vip", i);
 		check_differs(c, i, "vip", &service->vip, "address", &settings->address);
 		check_differs(c, i, "server", &service->server, "address", &settings->address);

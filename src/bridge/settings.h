@@ -12,6 +12,9 @@
 
 #define NAME_LEN_MAX 63
 
+/** enum check_kind - when is a web server taken for alive? */
+enum check_kind { CHECK_CONNECT, CHECK_HTTP };
+
 struct service_settings {
 	char name[NAME_LEN_MAX + 1]; /* unique */
 	int index;		     /* 1..63; one per VIP and back */
@@ -19,6 +22,11 @@ struct service_settings {
 	int port;		     /* of the VIP; default 80; (vip, port) unique */
 	struct addr server;	     /* the web server; IPv4, not the VIP, not the bridge address */
 	int server_port;	     /* default 80 */
+	int check;		     /* enum check_kind: "connect" (default) or "http" */
+	char check_path[256];	     /* default "/" */
+	char check_host[256];	     /* empty: the VIP */
+	int check_status;	     /* default 200; 100..999 */
+	int check_timeout_ms;	     /* default 1000; 10..60000 */
 	bool server_shared;	     /* with another service, resolved by the check */
 };
 

@@ -55,6 +55,7 @@ enum splice_state {
  * @server, @server_side_port:	as the web server knows it
  * @index:	of the VIP
  * @isn_c, @isn_b, @rtt_us, @window:	as offered; @window of the SYN, never scaled
+ * @options:	enum handoff_options; in a copy of what the kernel knows HANDOFF_SILENT alone
  * @id, @answer:	of the offer: for answers; zero in a copy of what the kernel knows
  * @next:	what the client sends next: FIN and RST elsewhere are not its own
  * @fin:	who has said FIN: bits 0 (client) and 1 (web server)
@@ -89,7 +90,6 @@ struct splice_table {
 	struct splice_flow *flows;
 	struct counters *counters;
 	unsigned int worker, workers;
-	struct log_limit log_scale, log_failed;
 };
 
 /** splice_init() - for @capacity connections, on worker @worker of @workers; 0 or -ENOMEM */
@@ -121,10 +121,11 @@ void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state s
 
 /**
  * splice_established() - the web server's SYN-ACK came: compute the translation; now SPLICED or KERNEL
- * Returns false when the web server did not agree to what the client was told; state unchanged.
+ * Returns HANDOFF_REASON_NONE; or why the offer has to be refused, the state is unchanged then: _OPTIONS
+ * when the web server did not agree to what the client was told, _FULL when the kernel has no room.
  */
-bool splice_established(struct splice_table *t, uint32_t slot, const struct packet *syn_ack,
-			uint64_t now_ms);
+enum handoff_reason splice_established(struct splice_table *t, uint32_t slot,
+				       const struct packet *syn_ack, uint64_t now_ms);
 
 /** splice_to_server(), splice_to_client() - translate a packet of a connection that translates */
 void splice_to_server(struct splice_table *t, uint32_t slot, struct packet *p, uint64_t now_ms);
@@ -157,5 +158,7 @@ size_t splice_list(const struct splice_table *t, uint32_t *cursor, struct splice
 
 /** splice_count() - connections now; may be read by another thread */
 uint32_t splice_count(const struct splice_table *t);
+/** splice_live() - the same for those that are SPLICED */
+uint32_t splice_live(const struct splice_table *t);
 
 #endif

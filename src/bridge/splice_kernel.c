@@ -2,6 +2,7 @@
 /* Between the connections of a bridge and the kernel's entries that translate them. */
 #include "splice_kernel.h"
 
+#include "lib/handoff.h"
 #include "splice.h"
 
 static struct tuple from_client(const struct splice_flow *f)
@@ -26,7 +27,8 @@ int splice_kernel_add(struct splice_kernel *k, const struct splice_flow *f)
 			   .sport = f->server.port,
 			   .dst = f->client.addr,
 			   .dport = f->server_side_port },
-		.mark = SPLICE_KERNEL_MARK | f->index,
+		.mark = SPLICE_KERNEL_MARK | f->index |
+			(f->options & HANDOFF_SILENT ? SPLICE_KERNEL_SILENT : 0),
 		.isn_c = f->isn_c,
 		.isn_n = f->isn_b - f->numbers.seq_delta,
 		.seq_delta = f->numbers.seq_delta,
@@ -67,6 +69,7 @@ bool splice_kernel_find(struct splice_kernel *k, const struct tuple *tuple, stru
 		.server = { .addr = e.reply.src, .port = e.reply.sport },
 		.server_side_port = e.reply.dport,
 		.index = (uint8_t)e.mark,
+		.options = e.mark & SPLICE_KERNEL_SILENT ? HANDOFF_SILENT : 0,
 		.isn_c = e.isn_c,
 		.isn_b = e.isn_n + e.seq_delta,
 	};
@@ -78,7 +81,7 @@ void splice_kernel_end(struct splice_kernel *k, const struct splice_flow *f)
 	const struct tuple tuple = from_client(f);
 
 	/* If it is gone, all the better. */
-	(void)conntrack_end(&k->conntrack, &tuple, k->close_s);
+	(void)conntrack_end(&k->conntrack, &tuple, SPLICE_KERNEL_ENDED, k->close_s);
 }
 
 void splice_kernel_remove(struct splice_kernel *k, const struct splice_flow *f)

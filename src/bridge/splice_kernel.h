@@ -24,7 +24,10 @@
 
 #define SPLICE_KERNEL_MARK 0x6c330000 /* and the index in the low bits; nft/bridge.nft knows it */
 #define SPLICE_KERNEL_MASK 0xffff0000
-#define SPLICE_KERNEL_OVER 0x00000400 /* both sides have said FIN; the ruleset sets it */
+/* In the mark as well: the web server has said FIN, or RST. The former is noted by nft/bridge.nft. */
+#define SPLICE_KERNEL_ENDED 0x00000100
+/* The offer was one with HANDOFF_SILENT. */
+#define SPLICE_KERNEL_SILENT 0x00000200
 
 struct splice_flow;
 

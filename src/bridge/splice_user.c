@@ -209,51 +209,57 @@ void splice_set_state(struct splice_table *t, uint32_t slot, enum splice_state s
 	expiry_set(&t->expiry, slot, state, now_ms);
 }
 
-/* May the kernel translate it from now on? If not, why is counted. */
-static bool give_to_kernel(struct splice_table *t, const struct splice_flow *f, uint64_t now_ms)
+/*
+ * Who translates it from now on: KERNEL, or SPLICED and why is counted. DEAD: nobody can. When connection
+ * tracking is full it drops all packets that have no entry, and those of this connection would have none.
+ */
+static enum splice_state give_to_kernel(struct splice_table *t, const struct splice_flow *f,
+					uint64_t now_ms)
 {
+	static struct log_limit scale_limit, failed_limit;
 	int ret;
 
 	if (!t->kernel)
-		return false;
+		return SPLICE_SPLICED;
 	if (!splice_kernel_translates(f)) {
 		counters_add(t->counters, COUNTER_KERNEL_SCALE, 1);
 		log_warning_limited(
-			&t->log_scale, now_ms,
+			&scale_limit, now_ms,
 			"the window scale of the web server is %u and clients were told "
 			"%u: the daemon translates what the kernel cannot",
 			f->numbers.server_shift, f->numbers.server_shift_client);
-		return false;
+		return SPLICE_SPLICED;
 	}
 	ret = splice_kernel_add(t->kernel, f);
 	if (ret) {
 		counters_add(t->counters, COUNTER_KERNEL_FAILED, 1);
 		log_warning_limited(
-			&t->log_failed, now_ms,
-			"connection tracking did not take a connection: %s%s; the daemon "
-			"translates it",
-			strerror(-ret), ret == -ENOMEM ? " (is nf_conntrack_max reached?)" : "");
-		return false;
+			&failed_limit, now_ms,
+			"connection tracking did not take a connection: %s%s", strerror(-ret),
+			ret == -ENOMEM ? " (is nf_conntrack_max reached?); offers are refused"
+				       : "; the daemon translates it");
+		return ret == -ENOMEM ? SPLICE_DEAD : SPLICE_SPLICED;
 	}
 	counters_add(t->counters, COUNTER_KERNEL_SPLICED, 1);
-	return true;
+	return SPLICE_KERNEL;
 }
 
-bool splice_established(struct splice_table *t, uint32_t slot, const struct packet *syn_ack,
-			uint64_t now_ms)
+enum handoff_reason splice_established(struct splice_table *t, uint32_t slot,
+				       const struct packet *syn_ack, uint64_t now_ms)
 {
 	struct splice_flow *f = &t->flows[slot];
 	struct splice *n = &f->numbers;
 	struct tcp_options o;
 	size_t len;
 	const uint8_t *options = packet_options(syn_ack, &len);
+	enum splice_state state;
 	bool scaled;
 
 	(void)tcp_options_parse(&o, options, len);
 	n->timestamps = f->options & HANDOFF_TIMESTAMPS;
 	/* The client drops segments without the timestamps it was promised (RFC 7323, 3.2). */
 	if (n->timestamps && !o.timestamps)
-		return false;
+		return HANDOFF_REASON_OPTIONS;
 
 	f->next = f->isn_c + 1;
 	n->seq_delta = f->isn_b - syn_ack->seq;
@@ -263,12 +269,14 @@ bool splice_established(struct splice_table *t, uint32_t slot, const struct pack
 	n->client_shift_server = scaled ? f->wscale_client : 0;
 	n->server_shift = scaled ? (uint8_t)o.wscale : 0;
 	n->server_shift_client = f->wscale_balancer;
+	state = give_to_kernel(t, f, now_ms);
+	if (state == SPLICE_DEAD)
+		return HANDOFF_REASON_FULL;
 	if (n->server_shift != n->server_shift_client)
 		counters_add(t->counters, COUNTER_SCALES_DIFFER, 1);
 	counters_add(t->counters, COUNTER_SPLICED, 1);
-	splice_set_state(t, slot, give_to_kernel(t, f, now_ms) ? SPLICE_KERNEL : SPLICE_SPLICED,
-			 now_ms);
-	return true;
+	splice_set_state(t, slot, state, now_ms);
+	return HANDOFF_REASON_NONE;
 }
 
 bool splice_repeats(const struct splice_table *t, uint32_t slot, const struct packet *syn_ack)
@@ -282,7 +290,7 @@ static void note_end(struct splice_table *t, uint32_t slot, const struct packet 
 		     uint64_t now_ms)
 {
 	struct splice_flow *f = &t->flows[slot];
-	bool own;
+	bool own, data;
 
 	if (splice_state(t, slot) == SPLICE_KERNEL) {
 		/* The kernel sees all of a connection but this. */
@@ -291,11 +299,16 @@ static void note_end(struct splice_table *t, uint32_t slot, const struct packet 
 		return;
 	}
 	own = side == FIN_SERVER || seq_advance(&f->next, p);
+	data = own && !(p->flags & (TCP_FIN | TCP_RST)) && packet_payload_len(p);
 	if (own && p->flags & TCP_FIN)
 		f->fin |= side;
+	if (data) /* behind its FIN nobody sends data: it was forged, or this is late */
+		f->fin &= (uint8_t)~side;
 	if (splice_state(t, slot) == SPLICE_SPLICED &&
 	    ((own && p->flags & TCP_RST) || f->fin == FIN_BOTH))
 		splice_set_state(t, slot, SPLICE_CLOSING, now_ms);
+	else if (splice_state(t, slot) == SPLICE_CLOSING && data && side == FIN_CLIENT)
+		splice_set_state(t, slot, SPLICE_SPLICED, now_ms);
 	else
 		expiry_touch(&t->expiry, slot, now_ms);
 }
@@ -381,4 +394,9 @@ size_t splice_list(const struct splice_table *t, uint32_t *cursor, struct splice
 uint32_t splice_count(const struct splice_table *t)
 {
 	return __atomic_load_n(&t->slots.used, __ATOMIC_RELAXED);
+}
+
+uint32_t splice_live(const struct splice_table *t)
+{
+	return __atomic_load_n(&t->expiry.class[SPLICE_SPLICED].count, __ATOMIC_RELAXED);
 }

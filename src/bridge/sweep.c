@@ -11,6 +11,8 @@
 #include "splice_kernel.h"
 
 #define PORTION_MS  200	  /* of each second, at most */
+#define WANTED_MS   10000 /* after somebody has asked for the number of connections */
+#define COST	    20	  /* then, as many times as long as the last sweep took: the pause */
 #define INTERVAL_MS 30000 /* between the begins of two sweeps, unless the timeouts are short */
 
 static const struct {
@@ -69,16 +71,22 @@ uint32_t sweep_idle_s(const struct sweep_timeouts *t, uint8_t state, uint32_t le
 	return idle ? idle - 1 : 0;
 }
 
+bool sweep_closing(const struct conntrack_entry *e)
+{
+	return e->state >= CONNTRACK_LAST_ACK &&
+	       (e->mark & SPLICE_KERNEL_ENDED || (e->state == CONNTRACK_CLOSE && !e->fin_first));
+}
+
 static void look(void *context, const struct conntrack_entry *e)
 {
 	struct sweep *s = context;
-	bool closing = e->state >= CONNTRACK_LAST_ACK;
+	bool closing = sweep_closing(e);
 	uint32_t idle_s = sweep_idle_s(&s->timeouts, e->state, e->timeout_s);
 
 	if (s->spare || idle_s < (closing ? s->closing_s : s->idle_s)) {
-		s->seen += !closing;
+		s->seen += !closing && !(e->mark & SPLICE_KERNEL_ENDED);
 	} else if (conntrack_delete(&s->remove, e) == 0) {
-		counters_add(&s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
+		counters_add(s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
 			     1);
 	}
 }
@@ -92,26 +100,27 @@ static void read_again(struct sweep *s, uint64_t now_ms)
 		s->spare_until_ms = now_ms + (uint64_t)s->idle_s * 1000;
 }
 
-/* Does the kernel end in time what both sides have closed? Then such entries need not be read. */
-static bool kernel_ends(const struct sweep *s)
+static uint64_t least_ms(uint64_t a, uint64_t b)
 {
-	return s->timeouts.state[CONNTRACK_LAST_ACK] <= s->closing_s &&
-	       s->timeouts.state[CONNTRACK_TIME_WAIT] <= s->closing_s;
+	return a < b ? a : b;
 }
 
-static void begin(struct sweep *s, uint64_t now_ms)
+/* What the web server has ended is left out, unless it is time to look whether it can go. */
+static void begin(struct sweep *s, uint64_t given, uint64_t now_ms)
 {
-	uint32_t shortest_s = s->idle_s, mask = SPLICE_KERNEL_MASK;
-	uint64_t interval_ms;
+	uint64_t closing_ms = (uint64_t)s->closing_s * 1000;
+	uint32_t mask = SPLICE_KERNEL_MASK | SPLICE_KERNEL_ENDED;
 
-	read_again(s, now_ms);
-	if (kernel_ends(s))
-		mask |= SPLICE_KERNEL_OVER;
-	else if (s->closing_s < shortest_s)
-		shortest_s = s->closing_s;
-	interval_ms = (uint64_t)shortest_s * 500;
-	s->next_ms = now_ms + (interval_ms < INTERVAL_MS ? interval_ms : INTERVAL_MS);
+	s->next_ms =
+		now_ms + least_ms(INTERVAL_MS, least_ms(closing_ms, (uint64_t)s->idle_s * 500));
+	if (now_ms >= s->next_ended_ms) {
+		s->next_ended_ms = now_ms + closing_ms;
+		mask = SPLICE_KERNEL_MASK;
+	}
 	s->seen = 0;
+	s->given_now = given;
+	s->took_ms = 0;
+	read_again(s, now_ms);
 	s->spare = now_ms < s->spare_until_ms;
 	s->running = conntrack_dump(&s->dump, SPLICE_KERNEL_MARK, mask) == 0;
 }
@@ -119,16 +128,21 @@ static void begin(struct sweep *s, uint64_t now_ms)
 /* One more portion; 0 or -errno. */
 static int go_on(struct sweep *s, uint64_t until_ms)
 {
+	uint64_t begun_ms = clock_ms();
 	int ret;
 
 	do
 		ret = conntrack_dump_next(&s->dump, look, s);
 	while (ret > 0 && clock_ms() < until_ms);
+	s->took_ms += clock_ms() - begun_ms;
 	if (ret > 0)
 		return 0;
 	s->running = false;
-	if (!ret)
+	s->soon_ms = clock_ms() + COST * s->took_ms;
+	if (!ret) {
 		__atomic_store_n(&s->flows, s->seen, __ATOMIC_RELAXED);
+		s->given = s->given_now;
+	}
 	return ret;
 }
 
@@ -138,10 +152,11 @@ void sweep_settings(struct sweep *s, const struct bridge_settings *settings)
 	s->closing_s = (uint32_t)settings->timeouts.closing_s;
 }
 
-int sweep_init(struct sweep *s, const struct bridge_settings *settings)
+int sweep_init(struct sweep *s, const struct bridge_settings *settings, struct counters *counters)
 {
 	int ret;
 
+	s->counters = counters;
 	sweep_settings(s, settings);
 	ret = conntrack_open(&s->dump);
 	if (!ret)
@@ -150,7 +165,7 @@ int sweep_init(struct sweep *s, const struct bridge_settings *settings)
 		return ret;
 	if (sweep_read_timeouts(&s->timeouts))
 		return -EIO;
-	begin(s, clock_ms());
+	begin(s, 0, clock_ms());
 	ret = s->running ? go_on(s, UINT64_MAX) : -EIO;
 	if (ret)
 		log_error("cannot read the entries of connection tracking: %s", strerror(-ret));
@@ -165,15 +180,23 @@ void sweep_clean(struct sweep *s)
 	conntrack_close(&s->remove);
 }
 
-void sweep_tick(struct sweep *s, uint64_t now_ms)
+uint32_t sweep_live(struct sweep *s, uint64_t given, uint64_t now_ms)
+{
+	s->wanted_until_ms = now_ms + WANTED_MS;
+	return s->flows + (uint32_t)(given - s->given);
+}
+
+void sweep_tick(struct sweep *s, uint64_t given, uint64_t now_ms)
 {
 	static struct log_limit limit;
 	int ret;
 
-	if (!s->running && now_ms < s->next_ms)
+	bool wanted = now_ms < s->wanted_until_ms && now_ms >= s->soon_ms;
+
+	if (!s->running && now_ms < s->next_ms && !wanted)
 		return;
 	if (!s->running)
-		begin(s, now_ms);
+		begin(s, given, now_ms);
 	ret = s->running ? go_on(s, now_ms + PORTION_MS) : -EIO;
 	if (ret)
 		log_warning_limited(&limit, now_ms,

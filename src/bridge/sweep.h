@@ -19,15 +19,22 @@
  * for established connections. The first of these sweeps, at start, tells what an earlier process
  * has left.
  *
- * With many short connections most entries are those that are over. Where the kernel's own timeouts for
- * them are no longer than timeouts.closing_s they are left to it, and not even read: the ruleset marks
- * what both sides have closed (SPLICE_KERNEL_OVER), and the kernel leaves out what has that mark.
+ * With many short connections most entries are those that are over, and to read one costs as much as to make
+ * it. They are read every closing_s only: the ruleset marks what the web server has ended
+ * (SPLICE_KERNEL_ENDED), and the kernel leaves out what has that mark.
  *
  * How long an entry was idle follows from the timeout that its last packet has set, and what is left
  * of it. The kernel has several to choose from: the one of the state, and shorter ones after
  * retransmissions, while data is not acknowledged, and after a reset, also one that it does not
  * believe. Which it was is not told, so the one is
  * assumed that makes the entry the least idle: no connection ends early.
+ *
+ * The kernel believes anybody who says FIN as the client. So an entry is closing when the web server has
+ * ended it as well, or when it was ended by a RST alone, of which the kernel wants the exact number.
+ *
+ * How many there are is what balancers want to know, and sooner: while somebody asks, a
+ * read begins every second, unless reading would take more than a twentieth of the time. Those that
+ * the kernel was given since are added.
  *
  * A read is done in portions, so that the main thread's other work goes on.
  */
@@ -45,27 +52,38 @@ struct sweep_timeouts {
 /**
  * struct sweep - owned by the main thread
  * @spare:	none is removed: the timeouts have changed
- * @flows:	connections that were not closing, at the end of the last sweep
- * @counters:	splices_idle and splices_ended
+ * @flows:	connections that neither side had ended, at the end of the last sweep
+ * @given:	connections given to the kernel until that sweep began; @given_now: until this one
+ * @counters:	gets splices_idle and splices_ended
  */
 struct sweep {
 	struct conntrack dump, remove;
 	struct sweep_timeouts timeouts;
 	uint32_t idle_s, closing_s;
 	uint32_t flows, seen;
+	uint64_t given, given_now;
 	bool running, spare;
-	uint64_t next_ms, spare_until_ms;
-	struct counters counters;
+	uint64_t next_ms, next_ended_ms, spare_until_ms, wanted_until_ms, soon_ms, took_ms;
+	struct counters *counters;
 };
 
 /** sweep_init() - and the first sweep; 0 or -errno after the reason was logged */
-int sweep_init(struct sweep *s, const struct bridge_settings *settings);
+int sweep_init(struct sweep *s, const struct bridge_settings *settings, struct counters *counters);
 void sweep_clean(struct sweep *s);
 /** sweep_settings() - the timeouts of @settings count from now on */
 void sweep_settings(struct sweep *s, const struct bridge_settings *settings);
 
-/** sweep_tick() - go on for a part of a second, if it is time; call it every second */
-void sweep_tick(struct sweep *s, uint64_t now_ms);
+/**
+ * sweep_tick() - go on for a part of a second, if it is time; call it every second
+ * @given: connections that the kernel was given so far
+ */
+void sweep_tick(struct sweep *s, uint64_t given, uint64_t now_ms);
+
+/** sweep_live() - connections that are not closing, as well as it is known; somebody wants to know */
+uint32_t sweep_live(struct sweep *s, uint64_t given, uint64_t now_ms);
+
+/** sweep_closing() - has the connection of @entry ended, on both sides or by RST? */
+bool sweep_closing(const struct conntrack_entry *entry);
 
 /** sweep_idle_s() - for how many seconds at least an entry in @state with @left_s left was idle */
 uint32_t sweep_idle_s(const struct sweep_timeouts *t, uint8_t state, uint32_t left_s);

@@ -34,10 +34,12 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(HANDSHAKE_BY_SNOOP, handshake_by_snoop, BALANCER, "requests whose handshake was seen in passing") \
 	X(HANDSHAKE_BY_SOCKET, handshake_by_socket, BALANCER, "requests whose handshake was read from the accepted socket") \
 	X(HANDSHAKE_UNKNOWN, handshake_unknown, BALANCER, "data of connections without a known handshake, given to the kernel without its data") \
+	X(EMPTY_UNKNOWN, empty_unknown, BALANCER, "packets without data of connections without a known handshake, given to the kernel") \
 	X(ACK_COMPLETED, ack_completed, BALANCER, "handshakes completed for the kernel because the client's bare ACK was not seen, or is held") \
 	X(ACK_ASKED_FOR, ack_asked_for, BALANCER, "clients of a server that speaks first whose ACK was asked for once more: their SYN had been forgotten") \
 	X(SOCKETS_ACCEPTED, sockets_accepted, BALANCER, "connections accepted from the kernel")     \
 	X(ACCEPT_FAILED, accept_failed, BALANCER, "times the daemon had no file descriptor left for a connection") \
+	X(BACKLOG_DROPPED, backlog_dropped, BALANCER, "SYNs and handshakes that the kernel dropped because a listening socket's backlog was full") \
 	X(SOCKETS_EVICTED, sockets_evicted, BALANCER, "silent connections closed early because the table was full") \
 	X(SOCKETS_CLOSED, sockets_closed, BALANCER, "connections closed because the client left or sent no request in time") \
 	X(REQUESTS, requests, BALANCER, "requests recognised")                                      \
@@ -62,9 +64,16 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(OPEN_SILENT, open_silent, BALANCER, "offers that a bridge did not answer; the next backend was tried") \
 	X(OPEN_REFUSED, open_refused, BALANCER, "offers that a bridge refused; the next backend was tried") \
 	X(ABORT_SENT, abort_sent, BALANCER, "offers taken back")                                    \
+	X(ABORT_REPEATED, abort_repeated, BALANCER, "offers taken back once more because a bridge took them late") \
 	X(ACCEPTED, accepted, BALANCER, "connections that a bridge took")                           \
 	X(ANSWERS_LATE, answers_late, BALANCER, "answers of bridges to offers that are over")       \
 	X(NO_BACKEND, no_backend, BALANCER, "connections reset because no backend of the pool took them") \
+	X(LAST_RESORT, last_resort, BALANCER, "connections offered to a backend that is down because no other took them") \
+	X(OVERFLOWED, overflowed, BALANCER, "connections offered to another backend because their own had more than load_factor of its share") \
+	X(PROBES_SENT, probes_sent, BALANCER, "questions to bridges about their services")         \
+	X(PROBES_SILENT, probes_silent, BALANCER, "questions to bridges that were not answered in time") \
+	X(STATUS_RECEIVED, status_received, BALANCER, "answers of bridges about their services")    \
+	X(STATUS_LATE, status_late, BALANCER, "answers of bridges to questions that are over")      \
 	X(FLOWS_REFUSED, flows_refused, BALANCER, "connections reset because limits.flows are steered") \
 	X(FLOWS_ENDED, flows_ended, BALANCER, "steered connections forgotten after their end")      \
 	X(FLOWS_IDLE, flows_idle, BALANCER, "steered connections forgotten after timeouts.idle_s")  \
@@ -79,6 +88,11 @@ enum counter_scope { COUNTER_BALANCER = 1, COUNTER_BRIDGE = 2, COUNTER_BOTH = 3 
 	X(OPENS_REPLACED, opens_replaced, BRIDGE, "connections replaced by a newer one of the same client port") \
 	X(OPENS_REFUSED, opens_refused, BRIDGE, "offers refused")                                   \
 	X(ABORTS, aborts, BRIDGE, "offers taken back by a balancer")                                \
+	X(PROBES, probes, BRIDGE, "questions of balancers about services")                          \
+	X(PROBES_LOST, probes_lost, BRIDGE, "questions of balancers that came too fast to be answered") \
+	X(PROBES_EXPLAINED, probes_explained, BRIDGE, "balancers told that their key or version is another one") \
+	X(CHECKS, checks, BRIDGE, "checks of web servers")                                          \
+	X(CHECKS_FAILED, checks_failed, BRIDGE, "checks of web servers that failed")                \
 	X(SPLICED, spliced, BRIDGE, "connections spliced to the web server")                        \
 	X(KERNEL_SPLICED, kernel_spliced, BRIDGE, "connections given to the kernel to translate")   \
 	X(KERNEL_SCALE, kernel_scale, BRIDGE, "connections that the kernel cannot translate because their window scales differ") \

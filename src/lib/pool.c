@@ -25,7 +25,6 @@ static const char backend_key[crypto_shorthash_KEYBYTES + 1] = "l3dsr pool name1
  */
 #define LOG_FRACTION 40
 #define LOG_PIECES   1024
-#define WEIGHT_MAX   65535
 
 struct backend {
 	char *name;
@@ -101,7 +100,7 @@ int pool_add(struct pool *pool, const char *name, uint32_t weight)
 {
 	struct backend *b = &pool->backends[pool->count];
 
-	if (weight > WEIGHT_MAX)
+	if (weight > POOL_WEIGHT_MAX)
 		return -EINVAL;
 	if (pool->count == pool->capacity)
 		return -ENOSPC;
@@ -148,30 +147,96 @@ static bool skipped(const uint64_t *skip, uint32_t i)
 	return skip && skip[i / 64] >> i % 64 & 1;
 }
 
-uint32_t pool_choose(const struct pool *pool, uint64_t key, const uint64_t *skip)
+static uint32_t weight_of(const struct pool *pool, const struct pool_view *view, uint32_t i)
 {
-	uint32_t i, best = POOL_NONE;
-	uint64_t best_log = 0;
+	return view ? __atomic_load_n(&view->weights[i], __ATOMIC_RELAXED)
+		    : pool->backends[i].weight;
+}
+
+/**
+ * struct bound - what a backend may have: load < rate * weight / scale
+ *
+ * That is, with one connection more it would not have more than factor times its share of all, rounded
+ * up. No product is beyond 64 bits: loads have 24, their sum 34, with the factor 44, weights 16, their
+ * sum 26.
+ */
+struct bound {
+	uint64_t rate, scale;
+};
+
+static struct bound find_bound(const struct pool *pool, const struct pool_view *view)
+{
+	uint64_t loads = 1, weights = 0;
+	uint32_t i;
 
 	for (i = 0; i < pool->count; i++) {
-		const struct backend *b = &pool->backends[i], *winner;
-		uint64_t log, mine, theirs;
+		uint32_t weight = weight_of(pool, view, i);
 
-		if (b->weight == 0 || skipped(skip, i))
-			continue;
-		log = minus_log2(pool, mix(key ^ b->hash));
-		if (best != POOL_NONE) {
-			winner = &pool->backends[best];
-			/* weight / log > winner's weight / log, without the quotients */
-			mine = b->weight * best_log;
-			theirs = winner->weight * log;
-			if (mine < theirs || (mine == theirs && strcmp(b->name, winner->name) >= 0))
-				continue;
-		}
-		best = i;
-		best_log = log;
+		weights += weight;
+		if (weight)
+			loads += pool_load_now(&view->loads[i]);
 	}
-	return best;
+	return (struct bound){ .rate = loads * view->factor, .scale = weights * 100 };
+}
+
+static bool full(const struct pool_view *view, const struct bound *bound, uint32_t i,
+		 uint32_t weight)
+{
+	return pool_load_now(&view->loads[i]) * bound->scale >= bound->rate * weight;
+}
+
+struct winner {
+	uint32_t number, weight;
+	uint64_t log;
+};
+
+/* weight / log > the best one's weight / log, without the quotients */
+static bool wins(const struct pool *pool, const struct winner *c, const struct winner *best)
+{
+	uint64_t mine = c->weight * best->log, theirs = best->weight * c->log;
+
+	if (best->number == POOL_NONE || mine != theirs)
+		return best->number == POOL_NONE || mine > theirs;
+	return strcmp(pool->backends[c->number].name, pool->backends[best->number].name) < 0;
+}
+
+/* Returns the best one that is not full; @own gets the best one of all. */
+static uint32_t choose(const struct pool *pool, const struct pool_view *view,
+		       const struct bound *bound, uint64_t key, const uint64_t *skip, uint32_t *own)
+{
+	struct winner best = { .number = POOL_NONE }, first = best;
+
+	for (uint32_t i = 0; i < pool->count; i++) {
+		struct winner c = { .number = i, .weight = weight_of(pool, view, i) };
+
+		if (c.weight == 0 || skipped(skip, i))
+			continue;
+		c.log = minus_log2(pool, mix(key ^ pool->backends[i].hash));
+		if (wins(pool, &c, &first))
+			first = c;
+		if (bound && !full(view, bound, i, c.weight) && wins(pool, &c, &best))
+			best = c;
+	}
+	*own = first.number;
+	return best.number != POOL_NONE ? best.number : first.number;
+}
+
+uint32_t pool_choose(const struct pool *pool, uint64_t key, const uint64_t *skip)
+{
+	uint32_t own;
+
+	return choose(pool, NULL, NULL, key, skip, &own);
+}
+
+uint32_t pool_choose_in(const struct pool *pool, const struct pool_view *view, uint64_t key,
+			const uint64_t *skip, uint32_t *own)
+{
+	struct bound bound;
+
+	if (!view->factor)
+		return choose(pool, view, NULL, key, skip, own);
+	bound = find_bound(pool, view);
+	return choose(pool, view, &bound, key, skip, own);
 }
 
 uint32_t pool_count(const struct pool *pool)

@@ -121,6 +121,21 @@ static void read_int(struct settings_check *check, const config_setting_t *s, co
 		*value = (int)number;
 }
 
+static void read_factor(struct settings_check *check, const config_setting_t *s, const char *path,
+			const struct setting *t, int *value)
+{
+	int type = config_setting_type(s);
+	double number = type == CONFIG_TYPE_FLOAT ? config_setting_get_float(s)
+						  : (double)config_setting_get_int64(s);
+
+	if (type != CONFIG_TYPE_FLOAT && type != CONFIG_TYPE_INT && type != CONFIG_TYPE_INT64)
+		refuse(check, s, path, t, "is not a number");
+	else if (!(number * 100 >= t->min && number * 100 <= t->max))
+		refuse(check, s, path, t, "is out of range");
+	else
+		*value = (int)(number * 100 + 0.5);
+}
+
 static void read_text(struct settings_check *check, const config_setting_t *s, const char *path,
 		      const struct setting *t, char *text)
 {
@@ -184,6 +199,7 @@ static void set_default(const struct setting *t, void *field)
 {
 	switch (t->type) {
 	case SETTING_INT:
+	case SETTING_FACTOR:
 	case SETTING_CHOICE:
 		*(int *)field = t->number;
 		break;
@@ -341,6 +357,9 @@ static void read_setting(struct settings_check *check, const config_setting_t *s
 	switch (t->type) {
 	case SETTING_INT:
 		read_int(check, s, path, t, field);
+		break;
+	case SETTING_FACTOR:
+		read_factor(check, s, path, t, field);
 		break;
 	case SETTING_TEXT:
 	case SETTING_NAME:

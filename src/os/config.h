@@ -26,6 +26,7 @@
 
 enum setting_type {
 	SETTING_INT,	/* int */
+	SETTING_FACTOR, /* int: hundredths; a default of 0 is that there is none */
 	SETTING_TEXT,	/* char[size], not empty */
 	SETTING_NAME,	/* char[size]; letters, digits, '-', '_', '.' */
 	SETTING_CHOICE, /* int: which of @choices */
@@ -50,7 +51,7 @@ struct setting {
 	size_t offset;
 	size_t size;
 	size_t count_offset;
-	int min, max;
+	int min, max;		    /* of a factor in hundredths, as its default */
 	int number;		    /* default of a number or a choice */
 	const char *text;	    /* default of a text or an address; a text may have none */
 	const char *const *choices; /* ends with NULL */

@@ -53,6 +53,9 @@ static void print_value(const struct setting *t, const char *base, unsigned int 
 	case SETTING_INT:
 		fprintf(out, "%d", *(const int *)field);
 		break;
+	case SETTING_FACTOR:
+		fprintf(out, "%d.%02d", *(const int *)field / 100, *(const int *)field % 100);
+		break;
 	case SETTING_TEXT:
 	case SETTING_NAME:
 		print_text(out, field);
@@ -75,10 +78,12 @@ static void print_value(const struct setting *t, const char *base, unsigned int 
 	}
 }
 
-/* A text without a default that was not given, a list that nobody needs: there is no value. */
+/* A text or factor without a default that was not given, a list that nobody needs: no value. */
 static bool is_missing(const struct setting *t, const char *base)
 {
 	switch (t->type) {
+	case SETTING_FACTOR:
+		return *(const int *)(base + t->offset) == 0;
 	case SETTING_TEXT:
 	case SETTING_NAME:
 		return !t->text && !base[t->offset];

@@ -70,6 +70,10 @@ const char *setting_explain(const struct setting *t, char buf[EXPLAIN_LEN])
 	case SETTING_INT:
 		snprintf(buf, EXPLAIN_LEN, "%s is %d to %d", t->noun, t->min, t->max);
 		break;
+	case SETTING_FACTOR:
+		snprintf(buf, EXPLAIN_LEN, "%s is %d.%02d to %d.%02d", t->noun, t->min / 100,
+			 t->min % 100, t->max / 100, t->max % 100);
+		break;
 	case SETTING_TEXT:
 		snprintf(buf, EXPLAIN_LEN, "%s is a string of 1 to %zu bytes", t->noun,
 			 t->size - 1);

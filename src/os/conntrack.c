@@ -208,6 +208,8 @@ static void parse_tcp(const struct nlattr *nest, struct conntrack_entry *e)
 	e->state = get_u8(tcp[CTA_PROTOINFO_TCP_STATE]);
 	e->wscale_original = get_u8(tcp[CTA_PROTOINFO_TCP_WSCALE_ORIGINAL]);
 	e->wscale_reply = get_u8(tcp[CTA_PROTOINFO_TCP_WSCALE_REPLY]);
+	/* The first byte is struct nf_ct_tcp_flags.flags. */
+	e->fin_first = get_u8(tcp[CTA_PROTOINFO_TCP_FLAGS_ORIGINAL]) & IP_CT_TCP_FLAG_CLOSE_INIT;
 }
 
 static void parse_seq_adjust(const struct nlattr *nest, uint32_t *isn, uint32_t *delta)
@@ -335,7 +337,8 @@ int conntrack_create(struct conntrack *c, const struct conntrack_entry *entry)
 	return request(c, conntrack_build(buf, entry, ++c->seq), NULL);
 }
 
-int conntrack_end(struct conntrack *c, const struct tuple *original, uint32_t timeout_s)
+int conntrack_end(struct conntrack *c, const struct tuple *original, uint32_t mark,
+		  uint32_t timeout_s)
 {
 	uint8_t buf[CONNTRACK_MESSAGE_MAX] __attribute__((aligned(8)));
 	struct nlmsghdr *nlh =
@@ -344,6 +347,8 @@ int conntrack_end(struct conntrack *c, const struct tuple *original, uint32_t ti
 
 	put_tuple(nlh, CTA_TUPLE_ORIG, original);
 	put_u32(nlh, CTA_TIMEOUT, timeout_s);
+	put_u32(nlh, CTA_MARK, mark);
+	put_u32(nlh, CTA_MARK_MASK, mark);
 	nest = mnl_attr_nest_start(nlh, CTA_PROTOINFO);
 	tcp = mnl_attr_nest_start(nlh, CTA_PROTOINFO_TCP);
 	mnl_attr_put_u8(nlh, CTA_PROTOINFO_TCP_STATE, CONNTRACK_CLOSE);

@@ -24,6 +24,8 @@
  *   - Both translations are given in full, also the one of the source that changes nothing.
  *     Otherwise the kernel would silently choose another port when the tuple is taken; so it
  *     says EEXIST.
+ *   - Liberal also means that anybody's FIN is believed, and anybody's RST once there was a FIN.
+ *     Without a FIN only a RST with the exact number is (RFC 5961, 3).
  *
  * A request is answered before sendto() returns: no call below ever waits. Messages are built and
  * read on the stack.
@@ -51,6 +53,8 @@ enum conntrack_state {
  * @ts_delta:	subtracted from its timestamps; 0 if there are none
  * @wscale_original, @wscale_reply: window scales of the two sides
  * @state:	enum conntrack_state
+ * @fin_first:	the client has said FIN before the web server did, or somebody in its name; only of
+ *		entries that were read
  * @timeout_s:	what is left of its life without another packet
  * @id:		the kernel's name for it; only of entries that were read
  */
@@ -60,6 +64,7 @@ struct conntrack_entry {
 	uint32_t isn_c, isn_n, seq_delta, ts_delta;
 	uint8_t wscale_original, wscale_reply;
 	uint8_t state;
+	bool fin_first;
 	uint32_t timeout_s;
 	uint32_t id;
 };
@@ -85,8 +90,12 @@ int conntrack_get(struct conntrack *c, const struct tuple *tuple, struct conntra
 /** conntrack_delete() - remove @entry, which was read before, if it is still the same one */
 int conntrack_delete(struct conntrack *c, const struct conntrack_entry *entry);
 
-/** conntrack_end() - @original has been reset: it translates on, for @timeout_s; 0 or -errno */
-int conntrack_end(struct conntrack *c, const struct tuple *original, uint32_t timeout_s);
+/**
+ * conntrack_end() - @original has been reset: it translates on, for @timeout_s; 0 or -errno
+ * @mark:	bits that its mark gets
+ */
+int conntrack_end(struct conntrack *c, const struct tuple *original, uint32_t mark,
+		  uint32_t timeout_s);
 
 /** conntrack_dump() - begin to read all entries whose mark has @mark under @mask; 0 or -errno */
 int conntrack_dump(struct conntrack *c, uint32_t mark, uint32_t mask);

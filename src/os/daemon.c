@@ -152,7 +152,7 @@ static int fill(struct daemon *d)
 {
 	int ret = nft_sets_fill(&d->nft);
 
-	if (ret == -ENOENT)
+	if (ret == -ENOENT || ret == -EINVAL) /* not there, or of another type */
 		log_error("table inet %s is missing or has other sets: load it with `nft -f %s`",
 			  d->nft.name, d->ruleset);
 	else if (ret)

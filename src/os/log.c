@@ -134,15 +134,18 @@ LOG_FUNCTION(log_debug, LOG_LEVEL_DEBUG, 0)
 
 void log_warning_limited(struct log_limit *limit, uint64_t now_ms, const char *format, ...)
 {
+	uint64_t next_ms = __atomic_load_n(&limit->next_ms, __ATOMIC_RELAXED);
 	va_list args;
 
-	if (now_ms < limit->next_ms) {
-		limit->suppressed++;
+	/* Of several threads at the end of a minute one moves it on. */
+	if (now_ms < next_ms ||
+	    !__atomic_compare_exchange_n(&limit->next_ms, &next_ms, now_ms + LOG_INTERVAL_MS, false,
+					 __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+		__atomic_add_fetch(&limit->suppressed, 1, __ATOMIC_RELAXED);
 		return;
 	}
 	va_start(args, format);
-	log_message(LOG_LEVEL_WARNING, 0, limit->suppressed, format, args);
+	log_message(LOG_LEVEL_WARNING, 0,
+		    __atomic_exchange_n(&limit->suppressed, 0, __ATOMIC_RELAXED), format, args);
 	va_end(args);
-	limit->next_ms = now_ms + LOG_INTERVAL_MS;
-	limit->suppressed = 0;
 }

@@ -26,7 +26,7 @@ void log_warning_errno(const char *format, ...) __attribute__((format(printf, 1,
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/** struct log_limit - static storage, zero: one cause that is logged at most once a minute */
+/** struct log_limit - zero at first: one cause that is logged at most once a minute, by any thread */
 struct log_limit {
 	uint64_t next_ms;
 	uint64_t suppressed;
@@ -34,7 +34,7 @@ struct log_limit {
 
 /**
  * log_warning_limited() - as log_warning(), at most once a minute per @limit
- * A later line of the same cause ends in "(N more since)". @limit belongs to one thread.
+ * A later line of the same cause ends in "(N more since)". Threads may share @limit.
  */
 void log_warning_limited(struct log_limit *limit, uint64_t now_ms, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -11,7 +11,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <stdbool.h>
 
-/* Key and data; a field of a concatenation begins at a register of its own. */
+/* Key, and data or the last field of it; a field of a concatenation begins at a register of its own. */
 enum { REG_SADDR = NFT_REG32_00, REG_SPORT, REG_DADDR, REG_DPORT, REG_MARK };
 
 struct nftnl_rule *nft_keep_rule_new(const char *table, const char *chain)
@@ -72,7 +72,7 @@ static bool add_payload(struct nftnl_rule *rule, uint32_t base, uint32_t offset,
 	return true;
 }
 
-static bool add_update(struct nftnl_rule *rule, const char *map, uint64_t timeout_ms)
+static bool add_update(struct nftnl_rule *rule, const struct nft_keep_rule *keep)
 {
 	struct nftnl_expr *e = nftnl_expr_alloc("dynset");
 
@@ -80,14 +80,15 @@ static bool add_update(struct nftnl_rule *rule, const char *map, uint64_t timeou
 		return false;
 	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_SREG_KEY, REG_SADDR);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_SREG_DATA, REG_MARK);
-	nftnl_expr_set_u64(e, NFTNL_EXPR_DYNSET_TIMEOUT, timeout_ms);
-	nftnl_expr_set_str(e, NFTNL_EXPR_DYNSET_SET_NAME, map);
+	if (keep->map) /* else the mark is the last field of the key */
+		nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_SREG_DATA, REG_MARK);
+	nftnl_expr_set_u64(e, NFTNL_EXPR_DYNSET_TIMEOUT, keep->timeout_ms);
+	nftnl_expr_set_str(e, NFTNL_EXPR_DYNSET_SET_NAME, keep->set);
 	nftnl_rule_add_expr(rule, e);
 	return true;
 }
 
-int nft_keep_rule_fill(struct nftnl_rule *rule, const char *map, uint64_t timeout_ms)
+int nft_keep_rule_fill(struct nftnl_rule *rule, const struct nft_keep_rule *keep)
 {
 	bool done = add_protocol(rule, NFT_META_NFPROTO, NFPROTO_IPV4) &&
 		    add_protocol(rule, NFT_META_L4PROTO, IPPROTO_TCP) &&
@@ -95,7 +96,7 @@ int nft_keep_rule_fill(struct nftnl_rule *rule, const char *map, uint64_t timeou
 		    add_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, REG_SPORT) &&
 		    add_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, 16, 4, REG_DADDR) &&
 		    add_payload(rule, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, REG_DPORT) &&
-		    add_meta(rule, NFT_META_MARK, REG_MARK) && add_update(rule, map, timeout_ms);
+		    add_meta(rule, NFT_META_MARK, REG_MARK) && add_update(rule, keep);
 
 	return done ? 0 : -ENOMEM;
 }

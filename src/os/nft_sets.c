@@ -19,7 +19,6 @@
 
 #include "lib/packet.h"
 #include "log.h"
-#include "nft_keep.h"
 
 #define SEQ_BEGIN   1
 #define RECEIVE_MAX 16384 /* the kernel's largest notification is below this */
@@ -262,7 +261,7 @@ static int put_rule(struct mnl_nlmsg_batch *batch, uint32_t *seq, const struct n
 	int ret = r ? put_rule_message(batch, seq, NFT_MSG_DELRULE, 0, r) : -ENOMEM;
 
 	if (!ret)
-		ret = nft_keep_rule_fill(r, rule->map, rule->timeout_ms);
+		ret = nft_keep_rule_fill(r, rule);
 	if (!ret)
 		ret = put_rule_message(batch, seq, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, r);
 	if (r)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "lib/addr.h"
+#include "nft_keep.h"
 #include "nft_map.h"
 
 #define NFT_KEY_MAX  20 /* an IPv6 address and a port, padded to 32-bit words */
@@ -26,17 +27,8 @@ struct nft_set {
 	size_t count, capacity;
 };
 
-/**
- * struct nft_keep_rule - the one rule of @chain, in the text of nft:
- *   update @map { ip saddr . tcp sport . ip daddr . tcp dport timeout @timeout_ms : meta mark }
- */
-struct nft_keep_rule {
-	const char *chain, *map;
-	uint64_t timeout_ms;
-};
-
 #define NFT_SETS_MAX  8
-#define NFT_RULES_MAX 2
+#define NFT_RULES_MAX 3
 
 /**
  * struct nft_table - a table of family inet, the sets we keep in it, and rules of our own
@@ -80,7 +72,8 @@ void nft_sets_add_rule(struct nft_table *table, const struct nft_keep_rule *rule
 
 /**
  * nft_sets_fill() - make the kernel's sets and chains hold exactly this, in one transaction
- * Returns 0, -ENOENT if the table, a set or a chain is missing, or another -errno.
+ * Returns 0, -ENOENT if the table, a set or a chain is missing, -EINVAL if a set is of another type, or
+ * another -errno.
  */
 int nft_sets_fill(struct nft_table *table);
 

@@ -243,6 +243,9 @@ def sha256_of(name):
 def data_plane(request):
     """The data plane of all labs that are made from now on."""
     os.environ["L3DSR_DATA_PLANE"] = request.param
+    # Most tests are about what happens when a backend is chosen that does not serve: no probe shall
+    # have taken its weight away. Those of test_health.py have a configuration that says otherwise.
+    os.environ["L3DSR_PROBES"] = "off"
     return request.param
 
 

@@ -40,6 +40,47 @@ def syn_flood(lab, rate, seconds):
         lab.exec("balancer", "ip", "route", "delete", FLOOD_SOURCES)
 
 
+class Asker:
+    """One connection that was there before and asks now and then, in a `with` statement.
+
+    At its end `waits` holds the seconds for each answer.
+    """
+
+    def __init__(self, sock, path, interval=0.2):
+        self.sock, self.path, self.interval = sock, path, interval
+        self.waits, self.error = [], None
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.ask)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+    def ask(self):
+        try:
+            while True:
+                begin = time.monotonic()
+                assert crafted.ask(self.sock, self.path).status == 200
+                self.waits.append(time.monotonic() - begin)
+                if self.ended.wait(self.interval):
+                    return
+        except (OSError, AssertionError) as error:
+            self.error = error
+
+    def assert_not_disturbed(self, longest):
+        """It has had all its answers, none of them later than that, in seconds."""
+        assert self.error is None
+        assert len(self.waits) >= 3 and max(self.waits) <= longest
+
+    def report(self):
+        return f"a connection that was there before: {len(self.waits)} answers, none later than " \
+            f"{1000 * max(self.waits):.0f} ms"
+
+
 class Visitors:
     """Clients that ask for one page after the other, in a `with` statement.
 
@@ -79,6 +120,12 @@ class Visitors:
     def share(self):
         """How many of all had an answer, from 0 to 1."""
         return len(self.waits) / (len(self.waits) + len(self.failed))
+
+    def assert_served(self, share, median, longest):
+        """At least that many had an answer, and waited for no more than that, in seconds."""
+        assert self.share >= share, self.failed[:10]
+        assert statistics.median(self.waits) <= median
+        assert max(self.waits) <= longest
 
     def report(self):
         """One line for whoever reads the output of the test."""

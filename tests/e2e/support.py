@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import select
 import signal
 import socket
@@ -92,6 +93,50 @@ def paused(pids):
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+
+
+# Window scales. A kernel takes the largest of tcp_rmem and rmem_max, unless the route says less.
+
+SCALE_BY_ROUTE = {0: 65535, 2: 131072, 7: 4194304}
+SCALE_BY_MEMORY = {10: 33554432, 14: 536870912}
+
+
+@contextlib.contextmanager
+def route_metric(lab, host, name, value):
+    """A metric of the only route of a host, without which it is again at the end."""
+    route, = lab.exec(host, "ip", "route", "show", "192.168.33.0/24").stdout.splitlines()
+    lab.exec(host, "ip", "route", "change", *route.split(), name, value)
+    try:
+        yield
+    finally:
+        lab.exec(host, "ip", "route", "change", *route.split())
+
+
+def window_scale(lab, host, shift):
+    """The window scale that the kernel of a host tells; None: it does without."""
+    if shift is None:
+        return crafted.sysctls(lab, host, tcp_window_scaling=0)
+    if shift in SCALE_BY_ROUTE:
+        return route_metric(lab, host, "window", SCALE_BY_ROUTE[shift])
+    return crafted.sysctls(lab, host, tcp_rmem=f"4096 131072 {SCALE_BY_MEMORY[shift]}")
+
+
+def scales_of(sock):
+    """The window scales that its peer and a client's socket itself have told."""
+    scales = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 7)[6]
+    return scales & 15, scales >> 4
+
+
+def scale_of_server(lab, sock):
+    """The one that the web server has told for a client's connection, or None."""
+    port = sock.getsockname()[1]
+    for backend in BRIDGE_OF:
+        told = lab.exec(backend, "ss", "-Htni", "sport", "=", ":80", "and", "dport", "=",
+                        f":{port}").stdout
+        if told:
+            found = re.search(r"\bwscale:\d+,(\d+)", told)
+            return found and int(found[1])
+    raise AssertionError(f"no web server has a connection from port {port}")
 
 
 # TCP by hand.

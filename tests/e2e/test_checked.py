@@ -13,8 +13,12 @@ import subprocess
 import pytest
 
 import crafted
-from conftest import FILES, TOP, Lab, wait_until
-from peers import relayed
+from conftest import FILES, TOP, VIP, Lab, wait_until
+from peers import Repair, relayed
+from support import route_metric, scale_of_server, scales_of, window_scale
+from test_protocols import BEHAVIOURS, WWW, Client
+from test_wraparound import before_wrap, connect_with, sequence
+from test_wraparound import upload as upload_with
 
 BUILD = pathlib.Path(os.environ.get("L3DSR_BUILD", TOP)).resolve()
 CHECKER = TOP / "tests/checker/check-splice"
@@ -260,37 +264,41 @@ def test_loss(strict_lab, capture, tmp_path):
 
 
 CLIENTS = {
-    "no_timestamps": {"client": {"tcp_timestamps": 0}},
-    "no_sack": {"client": {"tcp_sack": 0}},
-    "no_scale": {"client": {"tcp_window_scaling": 0}},
-    "nothing": {"client": {"tcp_timestamps": 0, "tcp_sack": 0, "tcp_window_scaling": 0}},
+    "no_timestamps": {"tcp_timestamps": 0},
+    "no_sack": {"tcp_sack": 0},
+    "no_scale": {"tcp_window_scaling": 0},
+    "nothing": {"tcp_timestamps": 0, "tcp_sack": 0, "tcp_window_scaling": 0},
 }
-SMALL, LARGE = "4096 131072 250000", "4096 131072 1073741824"
 SCALES = {
-    "2_at_the_balancer": {"balancer": {"tcp_rmem": SMALL}},
-    "2_at_the_server": {"backend1": {"tcp_rmem": SMALL}},
-    "14_at_the_balancer": {"balancer": {"tcp_rmem": LARGE}},
-    "none_at_the_server": {"backend1": {"tcp_window_scaling": 0}},
+    "2_at_the_balancer": ("balancer", 2),
+    "2_at_the_server": ("backend1", 2),
+    "14_at_the_balancer": ("balancer", 14),
+    "none_at_the_server": ("backend1", None),
 }
 
 
 def transfers(lab, capture, directory, settings):
-    """A download and an upload under sysctls of some hosts; returns the counts."""
-    with contextlib.ExitStack() as stack:
-        for host, values in settings.items():
-            stack.enter_context(crafted.sysctls(lab, host, **values))
+    """A download and an upload under settings of the network.
+
+    Returns the counts, and the window scales that balancer and web server tell.
+    """
+    with settings:
         download(lab, 1_000_000)
         upload(lab, directory, 1_000_000)
         capture.finish()
-    counts = capture.check()
+        counts = capture.check()
+        with crafted.connect(lab) as sock:
+            assert crafted.ask(sock, "/page/1").status == 200
+            scales = {"balancer": scales_of(sock)[0], "backend1": scale_of_server(lab, sock)}
     assert counts["connections", "spliced"] == 2
     assert counts[TO_CLIENT, "packets"] > 690 and counts[TO_SERVER, "packets"] > 690
-    return counts
+    return counts, scales
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_clients(strict_lab, capture, tmp_path, client):
-    counts = transfers(strict_lab, capture, tmp_path, CLIENTS[client])
+    counts, _ = transfers(strict_lab, capture, tmp_path,
+                          crafted.sysctls(strict_lab, "client", **CLIENTS[client]))
     without = client in ("no_timestamps", "nothing")
     for direction in TO_SERVER, TO_CLIENT:
         with_timestamps = counts.get((direction, "TSval"), 0)
@@ -304,7 +312,10 @@ def test_clients(strict_lab, capture, tmp_path, client):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_window_scales(strict_lab, capture, tmp_path, scale):
-    counts = transfers(strict_lab, capture, tmp_path, SCALES[scale])
+    host, shift = SCALES[scale]
+    counts, scales = transfers(strict_lab, capture, tmp_path,
+                               window_scale(strict_lab, host, shift))
+    assert scales[host] == shift
     # All windows of the web server but those of handshakes, which are not among the packets.
     assert counts[TO_CLIENT, "window rescaled"] == counts[TO_CLIENT, "packets"]
     assert counts[TO_SERVER, "window rescaled"] == \
@@ -350,3 +361,82 @@ def test_reset_by_the_server(strict_lab, capture):
     counts = capture.check()
     assert counts["connections", "spliced"] == 1
     assert counts[TO_SERVER, "packets"] > 10
+
+
+# What other tests do, under the checker
+
+def test_recorded_behaviours(strict_lab, capture):
+    """The programs of clients of which nginx is the web server."""
+    programs = [program for port, program in BEHAVIOURS.values() if port == WWW]
+    for program in programs:
+        client = Client(strict_lab, VIP, WWW)
+        program(client)
+        client.close()
+    capture.finish()
+    counts = capture.check()
+    assert counts["connections", "spliced"] == len(programs) >= 20
+
+
+def test_numbers_that_wrap(strict_lab, capture):
+    """Those of the client, in the midst of an upload."""
+    body = os.urandom(300_000)
+    with connect_with(strict_lab, before_wrap(100_000)) as sock:
+        begin = sequence(sock, Repair.SEND)
+        upload_with(strict_lab, sock, body)
+        assert sequence(sock, Repair.SEND) < begin
+    capture.finish()
+    counts = capture.check()
+    assert counts["connections", "spliced"] == 1
+    assert counts[TO_SERVER, "packets"] > 200
+
+
+@contextlib.contextmanager
+def counting(lab, host, *rules):
+    """Counters on a host, one for each `TYPE: MATCH`; yields a function that reads them."""
+    names = "abcd"[:len(rules)]
+    text = "".join(f"counter {name} {{ }}\n" for name in names)
+    for name, rule in zip(names, rules):
+        where, match = rule.split(": ", 1)
+        text += f"chain {name} {{ type filter hook {where}; {match} counter name {name}; }}\n"
+    with crafted.nft(lab, host, text, "inet counting"):
+        yield lambda: [crafted.nft_packets(lab, host, name, "inet counting") for name in names]
+
+
+def test_segments_of_536_bytes(strict_lab, capture):
+    """All that come are as large as the client has asked for, and no larger."""
+    whole = 20 + 32 + 536 - 12  # the MSS counts the timestamps (RFC 6691)
+    with route_metric(strict_lab, "client", "advmss", 536), \
+            counting(strict_lab, "client", f"input priority 0: ip saddr {VIP} ip length > {whole}",
+                     f"input priority 0: ip saddr {VIP} ip length {whole}") as counted:
+        download(strict_lab, 300_000)
+        larger, equal = counted()
+        capture.finish()
+    capture.check()
+    assert larger == 0
+    assert equal >= 300_000 // 536
+
+
+MARKED = "output priority -450: %s ip ecn set %s"
+
+
+def test_ecn_bits(strict_lab, capture, tmp_path):
+    """Whatever somebody on the way has written into them comes to the other end."""
+    from_client, from_server = f"ip daddr {VIP} tcp dport 80", f"ip saddr {SERVER} tcp sport 80"
+    with counting(strict_lab, "client", MARKED % (from_client, "ect0"),
+                  f"input priority 0: ip saddr {VIP} ip ecn ce",
+                  f"input priority 0: ip saddr {VIP} ip ecn != ce") as at_client, \
+            counting(strict_lab, "backend1", MARKED % (from_server, "ce"),
+                     f"input priority 0: ip daddr {SERVER} ip ecn ect0",
+                     f"input priority 0: ip daddr {SERVER} ip ecn != ect0 tcp flags != syn") \
+            as at_server:
+        download(strict_lab, 100_000)
+        upload(strict_lab, tmp_path, 100_000)
+        capture.finish()
+        sent, came, other = at_client()
+        answered, arrived, changed = at_server()
+    counts = capture.check()
+    assert counts[TO_SERVER, "ecn"] == counts[TO_SERVER, "packets"] > 70
+    assert counts[TO_CLIENT, "ecn"] == counts[TO_CLIENT, "packets"] > 70
+    assert min(sent, arrived, answered, came) > 70
+    # The SYN-ACKs that the client sees are the balancer's.
+    assert (other, changed) == (2, 0)

@@ -407,6 +407,19 @@ def test_syn_that_is_taken_back(lab):
 
 # Backends that are late
 
+# In front of the bridge's own rules. The record has no TCP options before it, and its type is its
+# fourth byte.
+EARLY = """chain out {
+        type filter hook output priority -500
+        tcp sport 80 tcp flags & (syn | ack) == (syn | ack) drop
+    }"""
+ABORTS = """counter aborts { }
+    chain in {
+        type filter hook prerouting priority -500
+        tcp flags == syn tcp doff 5 ip length 128 @th,184,8 2 counter name aborts drop
+    }"""
+
+
 def assert_other_backend(lab, answer):
     assert (answer.status, answer.backend) == (200, "backend2")
     assert 0.3 < answer.seconds < 0.9
@@ -441,20 +454,28 @@ def test_web_server_that_is_late(own_lab, tmp_path):
     short_up(own_lab, tmp_path, open_ms=700)
     path = crafted.path_of(own_lab, "backend1")
     before = own_lab.counters("bridge1")
-    # In front of the bridge's own rules. The record's type stands behind 40 bytes of TCP header.
-    early = """chain out {
-            type filter hook output priority -500
-            tcp sport 80 tcp flags & (syn | ack) == (syn | ack) drop
-        }"""
-    abort = """counter aborts { }
-        chain in {
-            type filter hook prerouting priority -500
-            tcp flags == syn tcp doff 10 ip length 148 @th,344,8 2 counter name aborts drop
-        }"""
-    with crafted.nft(own_lab, "backend1", abort, "inet abort"):
-        with crafted.nft(own_lab, "backend1", early):
+    with crafted.nft(own_lab, "backend1", ABORTS, "inet abort"):
+        with crafted.nft(own_lab, "backend1", EARLY):
             answer = crafted.fetch(own_lab, path)
         assert_other_backend(own_lab, answer)
         assert crafted.nft_packets(own_lab, "backend1", "aborts", "inet abort") == 1
     crafted.counted(own_lab, "bridge1", before, opens=1, opens_refused=1, injected=1)
+    nothing_left(own_lab)
+
+
+def test_web_server_that_is_late_for_a_patient_bridge(own_lab, tmp_path):
+    """The ABORT was lost, and the bridge takes the connection: it is told once more."""
+    crafted.up(own_lab, tmp_path, bridge1=crafted.replaced(
+        crafted.template("bridge1"), "open_ms = 1000;", "open_ms = 3000;"))
+    path = crafted.path_of(own_lab, "backend1")
+    wait_until(lambda: own_lab.counters("bridge1")["flows_now"] == 0, 15, "an empty table")
+    before = {name: own_lab.counters(name) for name in ("balancer", "bridge1")}
+    with crafted.nft(own_lab, "backend1", EARLY), \
+            crafted.nft(own_lab, "backend1", ABORTS, "inet abort"):
+        answer = crafted.fetch(own_lab, path)
+        assert crafted.nft_packets(own_lab, "backend1", "aborts", "inet abort") == 1
+    assert_other_backend(own_lab, answer)
+    crafted.counted(own_lab, "bridge1", before["bridge1"], opens=1, spliced=1, aborts=1)
+    crafted.counted(own_lab, "balancer", before["balancer"], abort_sent=1, abort_repeated=1,
+                    answers_late=1)
     nothing_left(own_lab)

@@ -13,6 +13,7 @@ import pytest
 
 import crafted
 from conftest import TOP, VIP, wait_until
+from support import paused
 
 pytestmark = pytest.mark.once
 
@@ -162,6 +163,28 @@ def test_without_its_table(spare_lab, name):
 
 
 @pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("sets", ["", "set {} {{ type mark; elements = {{ 5 }}; }}"],
+                         ids=["without_sets", "other_type"])
+def test_a_foreign_table_of_that_name(spare_lab, sets, name):
+    """It is not the daemon's, and stays as it is."""
+    table = ("table", "inet", TABLE_OF[name])
+    foreign = " ".join(table) + " { " + sets.format(SETS_OF[name][0]) + """
+        chain own { type filter hook input priority 5; meta mark 7 accept; }
+    }"""
+    spare_lab.daemon("stop", name)
+    spare_lab.exec(HOST_OF[name], "nft", "delete", *table)
+    try:
+        spare_lab.exec(HOST_OF[name], "nft", "-f", "-", input=foreign)
+        before = spare_lab.exec(HOST_OF[name], "nft", "list", *table).stdout
+        assert "meta mark" in before
+        told = fails_to_start(spare_lab, name)
+        assert f"table inet {TABLE_OF[name]} is missing or has other sets" in told
+        assert spare_lab.exec(HOST_OF[name], "nft", "list", *table).stdout == before
+    finally:
+        spare_lab.exec(HOST_OF[name], "nft", "delete", *table)
+
+
+@pytest.mark.parametrize("name", BOTH)
 def test_queues_of_another_process(lab, name):
     told = fails_to_start(lab, name)
     assert "cannot bind queue 0" in told
@@ -216,6 +239,15 @@ def test_the_answer_address_must_be_there(spare_lab, tmp_path):
     assert "answer_address" in told
 
 
+def test_the_bridge_address_must_be_there(spare_lab, tmp_path):
+    spare_lab.daemon("stop", "bridge1")
+    config = tmp_path / "bridge.conf"
+    config.write_text(spare_lab.config("bridge1", 'address = "192.168.33.20"',
+                                       'address = "192.168.33.99"'))
+    told = fails_to_start(spare_lab, "bridge1", config)
+    assert re.search(r"error: .*192\.168\.33\.99.*\baddress\b.*: Cannot assign requested", told)
+
+
 KEY = "1 " + "ab" * 32 + "\n"
 
 KEY_FILES = {
@@ -265,6 +297,58 @@ def test_a_table_that_is_deleted_and_loaded_again(own_lab, name):
     wait_until(lambda: all_elements(own_lab, name) == before, what="the sets as they were")
     backends = {crafted.fetch(own_lab, f"/page/{number}").backend for number in range(20)}
     assert backends == {"backend1", "backend2"}
+
+
+NFTABLES_GROUP = 7
+PIDFD_GETFD = 438
+
+
+def event_socket(pid):
+    """Of a daemon: the socket on which it hears of tables, and how many messages it has lost."""
+    lines = [line.split() for line in
+             pathlib.Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]]
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        link = os.readlink(f"/proc/{pid}/fd/{number}")
+        for line in lines:
+            if link == f"socket:[{line[9]}]" and int(line[3], 16) & 1 << NFTABLES_GROUP - 1:
+                return int(number), int(line[8])
+    raise AssertionError("no socket of that group")
+
+
+def shrink(pid, number):
+    """The receive buffer of a process's socket becomes as small as it can be."""
+    pidfd = os.pidfd_open(pid)
+    fd = crafted.LIBC.syscall(PIDFD_GETFD, pidfd, number, 0)
+    os.close(pidfd)
+    assert fd >= 0
+    with socket.socket(fileno=fd) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_news_of_tables_that_are_lost(own_lab, name):
+    """While the daemon stands still: something was missed, so it fills the sets again."""
+    own_lab.up()
+    before = all_elements(own_lab, name)
+    pid, = own_lab.daemon("pids", name)
+    number, drops = event_socket(pid)
+    assert drops == 0
+    shrink(pid, number)
+    with paused([pid]):
+        # Of other tables, until there is no room: what is about its own is lost.
+        for other in range(200):
+            own_lab.exec(HOST_OF[name], "nft", "add", "table", "inet", f"other{other}")
+            if event_socket(pid)[1]:
+                break
+        lost = event_socket(pid)[1]
+        assert lost
+        own_lab.exec(HOST_OF[name], "nft", "flush", "set", "inet", TABLE_OF[name], SETS_OF[name][0])
+        load(own_lab, name)
+        assert event_socket(pid)[1] > lost
+        assert all_elements(own_lab, name) != before
+    wait_until(lambda: "its sets are filled again" in own_lab.log(name))
+    wait_until(lambda: all_elements(own_lab, name) == before, what="the sets as they were")
+    assert crafted.fetch(own_lab, "/page/1").status == 200
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -8,6 +8,7 @@ import re
 import resource
 import select
 import socket
+import struct
 import subprocess
 
 import pytest
@@ -193,6 +194,89 @@ def attempt(lab, path):
     return answer if answer.backend == "backend1" else None
 
 
+# What connection tracking has room for
+
+CTNETLINK_NEW = 0x0100
+REQUEST_CREATE = 0x0001 | 0x0400
+SOMEBODY = 7000000  # a mark that is not the bridge's
+BATCH = 200
+
+
+def attribute(kind, data):
+    return struct.pack("HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+
+
+def strangers_entry():
+    """The message that makes an entry of connection tracking, and where its client's address is."""
+    def words(source, destination, sport, dport):
+        address = attribute(1, socket.inet_aton(source)) + \
+            attribute(2, socket.inet_aton(destination))
+        ports = attribute(1, b"\6") + attribute(2, struct.pack("!H", sport)) + \
+            attribute(3, struct.pack("!H", dport))
+        return attribute(1, address) + attribute(2, ports)
+
+    tcp = attribute(1, attribute(1, b"\3"))  # established
+    # Confirmed, with a reply, assured: what the kernel does not take out when there is no room.
+    body = struct.pack("!BBH", socket.AF_INET, 0, 0) + \
+        attribute(1, words("10.0.0.0", "11.0.0.1", 1, 2)) + \
+        attribute(2, words("11.0.0.1", "10.0.0.0", 2, 1)) + \
+        attribute(3, struct.pack("!I", 0xe)) + attribute(4, tcp) + \
+        attribute(7, struct.pack("!I", 600)) + attribute(8, struct.pack("!I", SOMEBODY))
+    message = struct.pack("IHHII", 16 + len(body), CTNETLINK_NEW, REQUEST_CREATE, 1, 0) + body
+    place = socket.inet_aton("10.0.0.0")
+    return message, message.index(place), message.rindex(place)
+
+
+def tracked(lab, host):
+    return int(lab.exec(host, "sysctl", "-n", "net.netfilter.nf_conntrack_count").stdout)
+
+
+@contextlib.contextmanager
+def full_of_strangers(lab, host):
+    """Connection tracking of a host has as many entries as it may have."""
+    most = int(lab.exec(host, "sysctl", "-n", "net.netfilter.nf_conntrack_max").stdout)
+    message, first, second = strangers_entry()
+    with crafted.inside(lab, host):
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+    with netlink:
+        for begin in range(0, most, BATCH):
+            batch = bytearray(message * BATCH)
+            for number in range(BATCH):
+                address = struct.pack("!I", 0x0a000000 + begin + number)
+                for place in (first, second):
+                    place += number * len(message)
+                    batch[place:place + 4] = address
+            netlink.send(batch)
+    assert tracked(lab, host) >= most
+    try:
+        yield
+    finally:
+        lab.exec(host, "conntrack", "-D", "-m", SOMEBODY)
+
+
+@pytest.mark.plain
+@pytest.mark.only("kernel")
+def test_entries_of_connection_tracking(own_lab):
+    """Offers are refused, and the other backend has room."""
+    own_lab.up()
+    path = crafted.path_of(own_lab, "backend1")
+    with contextlib.ExitStack() as stack:
+        old = keep(own_lab, stack, path)
+        with full_of_strangers(own_lab, "backend1"):
+            before = own_lab.counters("bridge1")
+            kept = [stack.enter_context(crafted.connect(own_lab)) for _ in range(5)]
+            for sock in kept:
+                assert crafted.ask(sock, path).backend == "backend2"
+            crafted.counted(own_lab, "bridge1", before, opens=5, spliced=0, kernel_failed=5,
+                            opens_refused=5)
+            assert own_lab.log("bridge1").count("is nf_conntrack_max reached?") == 1
+            assert crafted.ask(old, path).backend == "backend1"
+        before = own_lab.counters("bridge1")
+        assert crafted.fetch(own_lab, path).backend == "backend1"
+        crafted.counted(own_lab, "bridge1", before, kernel_failed=0, kernel_spliced=1)
+        assert crafted.ask(kept[0], path).backend == "backend2"
+
+
 # Queues
 
 def queues(lab, host, column):
@@ -249,6 +333,7 @@ def test_queue_length_with_requests(own_lab, tmp_path):
     assert counters["queue_dropped_full"] >= dropped
     assert counters["queue_dropped_undelivered"] == 0
     assert counters["accepted"] == 60
+    assert own_lab.log("balancer").count("packets because a queue was full") == 1
 
 
 # The backlog of the listening socket
@@ -276,6 +361,11 @@ def test_backlog(own_lab, tmp_path, cookies, backlog, count):
         told = increase(own_lab, "balancer", counted)
         assert grown.get("TcpExtSyncookiesSent" if cookies else "TcpExtTCPReqQFullDrop", 0) > 0
         assert told["accepted"] == count
+        if not cookies:
+            dropped = wait_until(lambda: own_lab.counters("balancer").get("backlog_dropped"),
+                                 what="backlog_dropped")
+            assert dropped >= grown["TcpExtTCPReqQFullDrop"]
+            assert own_lab.log("balancer").count("warning: the backlog was full") == 1
 
 
 # Memory

@@ -15,10 +15,9 @@ import crafted
 import raw
 from conftest import DAEMONS, FILES, SERVERS, TOP, VIP, sha256_of, wait_until
 from peers import Servers, answer_header, read_all, read_request, relayed
-from support import BRIDGE_OF, increase, sha256_of_file
+from support import BRIDGE_OF, increase, sha256_of_file, window_scale
 from test_faults import upload_name
 from test_path_mtu import MTU, idle_connection
-from test_translation import scale
 
 pytestmark = pytest.mark.only("kernel")
 
@@ -246,9 +245,15 @@ def make_small(lab, name, directory):
     wait_until(lambda: "was loaded, its sets are filled again" in lab.log("balancer"))
 
 
+def up_short(lab, directory):
+    """A lab whose balancer soon forgets: the ruleset does not believe the end of all clients."""
+    crafted.up(lab, directory, balancer=crafted.replaced(crafted.template("balancer"),
+                                                         "idle_s = 60;", "idle_s = 10;"))
+
+
 def test_full_map(own_lab, tmp_path):
     """What the kernel does not learn is steered by the daemon, and counted; it recovers."""
-    own_lab.up()
+    up_short(own_lab, tmp_path)
     make_small(own_lab, "flows4", tmp_path)
     path = crafted.path_of(own_lab, "backend1")
     socks = [crafted.connect(own_lab, timeout=10, source=(crafted.CLIENT, 7000 + number))
@@ -345,9 +350,9 @@ TAKEN_OUT = pytest.mark.parametrize("old, new", [
 
 
 @TAKEN_OUT
-def test_a_service_is_taken_out(own_lab, old, new):
+def test_a_service_is_taken_out(own_lab, tmp_path, old, new):
     """Its connections go on to their end; new ones find nobody."""
-    own_lab.up()
+    up_short(own_lab, tmp_path)
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab) as sock:
         assert crafted.ask(sock, path).status == 200
@@ -364,14 +369,14 @@ def test_a_service_is_taken_out(own_lab, old, new):
         own_lab.daemon("start", "balancer")
         assert crafted.ask(sock, path).backend == "backend1"
         assert crafted.fetch(own_lab, path).backend == "backend1"
-    wait_until(lambda: not elements(own_lab, "flows4"), what="the end of the connection")
+    wait_until(lambda: not elements(own_lab, "flows4"), 15, "the end of the connection")
 
 
 def test_window_scale_of_the_configuration(own_lab, tmp_path):
     """Clients are told the web servers', so that the kernel can translate; or why they are not."""
     text = crafted.template("balancer")
     crafted.up(own_lab, tmp_path, balancer=f"window_scale = 2;\n{text}")
-    with scale(own_lab, "backend1", 2), scale(own_lab, "backend2", 2), \
+    with window_scale(own_lab, "backend1", 2), window_scale(own_lab, "backend2", 2), \
             crafted.Capture(own_lab, "client") as capture:
         for number in range(10):
             assert crafted.fetch(own_lab, f"/page/{number}").status == 200

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the TCP peers are told of each other: window scales, options, segment sizes, and resets."""
 
-import contextlib
 import errno
 import hashlib
 import time
@@ -11,13 +10,10 @@ from scapy.layers.inet import TCP
 
 import crafted
 from conftest import FILES, SERVERS, VIP, wait_until
-from support import increase, paused
+from support import increase, paused, route_metric, window_scale
 
 SIZE = 6000000
 CHUNK = 65536
-
-# The largest window of a host, and the scale that its kernel tells for it.
-WINDOWS = {0: 65535, 2: 131072, 7: 4194304, 10: 33554432}
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +21,6 @@ def body():
     """What is fetched and sent: the begin of a large file."""
     with open(FILES / "100M.bin", "rb") as file:
         return file.read(SIZE)
-
-
-@contextlib.contextmanager
-def route_metric(lab, host, name, value):
-    """A metric of the only route of a host, without which it is again at the end."""
-    route, = lab.exec(host, "ip", "route", "show", "192.168.33.0/24").stdout.splitlines()
-    lab.exec(host, "ip", "route", "change", *route.split(), name, value)
-    try:
-        yield
-    finally:
-        lab.exec(host, "ip", "route", "change", *route.split())
-
-
-def scale(lab, host, shift):
-    """The window scale that the kernel of a host tells; None: it does without."""
-    if shift is None:
-        return crafted.sysctls(lab, host, tcp_window_scaling=0)
-    return route_metric(lab, host, "window", WINDOWS[shift])
 
 
 def download(lab, body):
@@ -75,8 +53,8 @@ def scales_differ(lab):
 @pytest.mark.parametrize("server", [0, 2, 7, 10, None])
 @pytest.mark.parametrize("balancer", [0, 2, 7, 10, None])
 def test_window_scales(lab, body, balancer, server):
-    with scale(lab, "balancer", balancer), scale(lab, "backend1", server), \
-            scale(lab, "backend2", server):
+    with window_scale(lab, "balancer", balancer), window_scale(lab, "backend1", server), \
+            window_scale(lab, "backend2", server):
         before = scales_differ(lab)
         with crafted.Capture(lab, "client") as capture:
             assert crafted.fetch(lab, "/page/1").status == 200

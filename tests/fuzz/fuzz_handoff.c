@@ -8,7 +8,7 @@
 
 /*
  * Input: flags (bit 0 an answer instead of a record, bit 1 signed here, as by somebody who has the
- * key), the place of a bit that is turned over in a message that was believed, client port,
+ * key, bit 2 a STATUS instead of either), the place of a bit that is turned over in a message that was believed, client port,
  * destination port, sequence number, then the message.
  */
 
@@ -31,10 +31,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 union message {
 	struct handoff_record record;
 	struct handoff_answer answer;
+	struct handoff_status status;
 };
 
 struct kind {
-	bool is_answer;
+	bool is_answer, is_status; /* else a record */
 	size_t len;
 	struct handoff_carrier carrier;
 };
@@ -42,13 +43,17 @@ struct kind {
 static enum handoff_fault decode(const struct kind *kind, union message *m, const uint8_t *buf,
 				 size_t len)
 {
+	if (kind->is_status)
+		return handoff_status_decode(&m->status, &keys, buf, len);
 	return kind->is_answer ? handoff_answer_decode(&m->answer, &keys, buf, len)
 			       : handoff_record_decode(&m->record, &kind->carrier, &keys, buf, len);
 }
 
 static void encode(const struct kind *kind, const union message *m, uint8_t *buf)
 {
-	if (kind->is_answer)
+	if (kind->is_status)
+		handoff_status_encode(&m->status, &keys, buf);
+	else if (kind->is_answer)
 		handoff_answer_encode(&m->answer, &keys, buf);
 	else
 		handoff_record_encode(&m->record, &kind->carrier, &keys, buf);
@@ -65,7 +70,7 @@ static void sign(const struct kind *kind, uint8_t *buf)
 
 	crypto_generichash_init(&state, key->key, HANDOFF_KEY_LEN, HANDOFF_MAC_LEN);
 	crypto_generichash_update(&state, buf, body);
-	if (!kind->is_answer) {
+	if (!kind->is_answer && !kind->is_status) {
 		put_be16(tail, c->client.port);
 		put_be16(tail + 2, c->dport);
 		put_be32(tail + 4, c->seq);
@@ -81,6 +86,8 @@ static void sign(const struct kind *kind, uint8_t *buf)
 /* Fields that version 1 leaves zero, and the addresses, which have one canonical form each. */
 static bool is_spare(const struct kind *kind, size_t at)
 {
+	if (kind->is_status)
+		return at == 19 || at == 22 || at == 23;
 	if (kind->is_answer)
 		return at == 18 || at == 19;
 	return at == 16 || (at >= 20 && at < 36) || (at >= 48 && at != 50 && at != 51);
@@ -115,20 +122,30 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t flags = fuzz_u8(&in);
 	size_t turned = fuzz_u16(&in);
 	struct kind kind = {
-		.is_answer = flags & 1,
-		.len = flags & 1 ? HANDOFF_ANSWER_LEN : HANDOFF_RECORD_LEN,
+		.is_answer = flags & 1 && !(flags & 4),
+		.is_status = flags & 4,
+		.len = flags & 4   ? HANDOFF_STATUS_LEN
+		       : flags & 1 ? HANDOFF_ANSWER_LEN
+				   : HANDOFF_RECORD_LEN,
 		.carrier.client = { addr_from_bytes(4, "\xc0\xa8\x21\x01"), fuzz_u16(&in) },
 		.carrier.bridge = addr_from_bytes(4, "\xc0\xa8\x21\x14"),
 	};
 	union message m, untouched;
 	enum handoff_fault fault;
 	uint8_t *buf;
+	uint64_t id;
+	uint16_t port;
 
 	kind.carrier.dport = fuzz_u16(&in);
 	kind.carrier.seq = fuzz_u32(&in);
 	buf = fuzz_copy(in.data, in.size, in.size);
 	if (flags & 2 && in.size >= kind.len)
 		sign(&kind, buf);
+	/* What is believed of these two types can be seen from afar. */
+	if (handoff_probe_peek(buf, in.size, &id, &port))
+		CHECK(port && in.size >= HANDOFF_STATUS_LEN);
+	if (kind.is_status && handoff_status_decode(&m.status, &keys, buf, in.size) == HANDOFF_OK)
+		CHECK(handoff_status_peek(buf, in.size, &id) && id == m.status.id);
 	memset(&m, 0x5a, sizeof(m));
 	untouched = m;
 	fault = decode(&kind, &m, buf, in.size);

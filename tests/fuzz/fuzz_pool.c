@@ -4,7 +4,10 @@
 #include "lib/handoff.h"
 #include "lib/pool.h"
 
-/* Input: count of backends, which of them are skipped, key; then of each backend its weight. */
+/*
+ * Input: count of backends, which of them are skipped, key; then of each backend its weight; then a
+ * factor, and of each backend its load.
+ */
 
 #define BACKENDS_MAX 16
 
@@ -58,6 +61,49 @@ static void check_winner(const struct pool *pool, const uint32_t *weights, uint6
 		CHECK(pool_choose(pool, key, &without) == winner);
 }
 
+/* Who it would be without the factor is told as well. */
+static uint32_t choose_in(const struct pool *pool, const struct pool_view *view, uint64_t key,
+			  const uint64_t *skip)
+{
+	const struct pool_view plain = { .weights = view->weights };
+	uint32_t own, same, winner = pool_choose_in(pool, view, key, skip, &own);
+
+	CHECK(own == pool_choose_in(pool, &plain, key, skip, &same) && own == same);
+	return winner;
+}
+
+/* With loads: somebody is chosen whenever there is somebody, and never one beyond its share. */
+static void check_bounded(struct fuzz_input *in, const struct pool *pool, const uint32_t *weights,
+			  uint64_t key, uint64_t skip, bool any)
+{
+	struct pool_load loads[BACKENDS_MAX];
+	const struct pool_view view = {
+		.weights = weights,
+		.loads = loads,
+		.factor = 100 + fuzz_u16(in) % (POOL_FACTOR_MAX - 99),
+	};
+	uint64_t all = 1, weight = 0;
+	bool room = false;
+	uint32_t winner;
+
+	for (uint32_t i = 0; i < pool_count(pool); i++) {
+		loads[i] = (struct pool_load){ .live = fuzz_u32(in) };
+		all += weights[i] ? pool_load_now(&loads[i]) : 0;
+		weight += weights[i];
+	}
+#define ROOM(i) (100 * weight * pool_load_now(&loads[i]) < view.factor * all * weights[i])
+	for (uint32_t i = 0; i < pool_count(pool); i++)
+		room |= ROOM(i) && !(skip >> i & 1);
+	winner = choose_in(pool, &view, key, &skip);
+	CHECK((winner != POOL_NONE) == any);
+	CHECK(!room || ROOM(winner));
+#undef ROOM
+	CHECK(winner == POOL_NONE || (weights[winner] && !(skip >> winner & 1)));
+	/* Nothing is full of nothing, so somebody has room if nobody was tried. */
+	if (weight)
+		CHECK(choose_in(pool, &view, key, NULL) != POOL_NONE);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = { data, size };
@@ -74,6 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	pool = make(weights, count, false);
 	winner = pool_choose(pool, key, &skip);
 	CHECK((winner != POOL_NONE) == any);
+	check_bounded(&in, pool, weights, key, skip, any);
 	if (any) {
 		check_winner(pool, weights, key, skip, winner);
 		/* A weight of zero is the same as being skipped. */

@@ -14,6 +14,7 @@
 #define TARGET_NS 1000 /* recognise and choose: a request of 500 bytes, 16 backends */
 #define LIMIT_NS  (4 * TARGET_NS)
 #define ROUNDS	  40
+#define POOL_MAX  1000
 #define TURNS	  2000
 
 /* Code with sanitizers is slow, and not what is asked about. */
@@ -50,6 +51,10 @@ static const struct route routes[] = {
 };
 
 static struct pool *pool;
+static uint32_t weights[POOL_MAX];
+static struct pool_load loads[POOL_MAX];
+static const struct pool_view plain = { .weights = weights };
+static const struct pool_view bounded = { .weights = weights, .loads = loads, .factor = 125 };
 static uint64_t sum; /* of all results, so that none is left out by the compiler */
 
 static void make_request(void)
@@ -69,6 +74,8 @@ static struct pool *make_pool(uint32_t count)
 		snprintf(name, sizeof(name), "cache%u", i);
 		if (pool_add(made, name, 100 + i % 3) < 0)
 			exit(2);
+		weights[i] = 64 * (100 + i % 3);
+		loads[i].live = 1000 + i % 7;
 	}
 	if (!made)
 		exit(2);
@@ -98,12 +105,23 @@ static uint64_t recognise(uint32_t turn)
 
 static uint64_t choose(uint32_t turn)
 {
-	return pool_choose(pool, turn * 0x9e3779b97f4a7c15, NULL);
+	uint32_t own;
+
+	return pool_choose_in(pool, &plain, turn * 0x9e3779b97f4a7c15, NULL, &own);
+}
+
+static uint64_t choose_bounded(uint32_t turn)
+{
+	uint32_t own;
+
+	return pool_choose_in(pool, &bounded, turn * 0x9e3779b97f4a7c15, NULL, &own);
 }
 
 static uint64_t recognise_and_choose(uint32_t turn)
 {
-	return pool_choose(pool, recognise(turn), NULL);
+	uint32_t own;
+
+	return pool_choose_in(pool, &plain, recognise(turn), NULL, &own);
 }
 
 static double now_ns(void)
@@ -135,7 +153,7 @@ static double measure(uint64_t (*what)(uint32_t turn), uint32_t turns)
 
 int main(void)
 {
-	static const uint32_t counts[] = { 16, 128, 1000 };
+	static const uint32_t counts[] = { 16, 128, POOL_MAX };
 	double both;
 
 	make_request();
@@ -145,6 +163,8 @@ int main(void)
 		pool = make_pool(counts[i]);
 		printf("choose one of %4u backends                     %7.0f ns\n", counts[i],
 		       measure(choose, TURNS * 16 / counts[i]));
+		printf("the same with a load_factor                     %7.0f ns\n",
+		       measure(choose_bounded, TURNS * 16 / counts[i]));
 		pool_free(pool);
 	}
 	pool = make_pool(16);

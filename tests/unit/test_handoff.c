@@ -292,7 +292,7 @@ static void test_length_fields(void **state)
 /* The two kinds of messages, by the numbers in the wire diagrams. */
 static bool is_record_type(unsigned int type)
 {
-	return type == HANDOFF_OPEN || type == HANDOFF_ABORT;
+	return type == HANDOFF_OPEN || type == HANDOFF_ABORT || type == HANDOFF_PROBE;
 }
 
 static bool is_answer_type(unsigned int type)
@@ -441,7 +441,9 @@ static void test_types(void **state)
 		buf[AT_TYPE] = (uint8_t)type;
 		sign_again(buf, RECORD_BODY, &keys.key[0], true);
 		assert_int_equal(decode_record(buf, sizeof(buf), &carrier, &keys),
-				 is_record_type(type) ? HANDOFF_OK : HANDOFF_BAD_TYPE);
+				 type == HANDOFF_PROBE	? HANDOFF_BAD_FIELD
+				 : is_record_type(type) ? HANDOFF_OK
+							: HANDOFF_BAD_TYPE);
 		make_answer(buf);
 		buf[AT_TYPE] = (uint8_t)type;
 		sign_again(buf, ANSWER_BODY, &keys.key[0], false);

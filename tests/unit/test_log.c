@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +110,38 @@ static void test_limit(void **state)
 				  "name: warning: full 5\n");
 }
 
+#define THREADS 4
+#define EACH	1000
+
+static void *complain(void *limit)
+{
+	for (int i = 0; i < EACH; i++)
+		log_warning_limited(limit, 1000, "full");
+	return NULL;
+}
+
+/* One line of all threads together, and none is forgotten. */
+static void test_limit_of_threads(void **state)
+{
+	struct log_limit limit = { 0 };
+	pthread_t threads[THREADS];
+	struct capture c;
+	char text[1024];
+
+	(void)state;
+	log_open("name");
+	log_set_level(LOG_LEVEL_INFO);
+	c = capture_begin();
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, complain, &limit), 0);
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	log_warning_limited(&limit, 61000, "full");
+	capture_end(&c, text, sizeof(text));
+	assert_string_equal(text, "name: warning: full\n"
+				  "name: warning: full (3999 more since)\n");
+}
+
 /* A JOURNAL_STREAM that names another file, or nothing sensible, is not our stderr. */
 static void test_foreign_stream(void **state)
 {
@@ -163,7 +196,7 @@ int main(void)
 		cmocka_unit_test(test_lines),	       cmocka_unit_test(test_levels),
 		cmocka_unit_test(test_errno),	       cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_limit),	       cmocka_unit_test(test_foreign_stream),
-		cmocka_unit_test(test_journal_stream),
+		cmocka_unit_test(test_journal_stream), cmocka_unit_test(test_limit_of_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "bridge/splice_kernel.h"
 #include "bridge/sweep.h"
 
 /* The kernel's defaults. */
@@ -55,12 +56,45 @@ static void test_more_than_there_is(void **state)
 	assert_int_equal(sweep_idle_s(&defaults, UINT8_MAX, 5), 0);
 }
 
+/* FIN may be anybody's; the web server's word is noted in the mark. */
+static void test_closing(void **state)
+{
+	static const struct {
+		uint8_t state;
+		bool fin_first, ended, closing;
+	} cases[] = {
+		{ CONNTRACK_ESTABLISHED, false, false, false },
+		{ CONNTRACK_FIN_WAIT, true, false, false },
+		{ CONNTRACK_FIN_WAIT, false, true, false },
+		{ CONNTRACK_CLOSE_WAIT, true, true, false },
+		{ CONNTRACK_LAST_ACK, true, false, false },
+		{ CONNTRACK_LAST_ACK, true, true, true },
+		{ CONNTRACK_TIME_WAIT, true, false, false },
+		{ CONNTRACK_TIME_WAIT, false, true, true },
+		{ CONNTRACK_CLOSE, true, false, false },
+		{ CONNTRACK_CLOSE, true, true, true },
+		{ CONNTRACK_CLOSE, false, false, true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct conntrack_entry entry = {
+			.state = cases[i].state,
+			.fin_first = cases[i].fin_first,
+			.mark = SPLICE_KERNEL_MARK | 1 | (cases[i].ended ? SPLICE_KERNEL_ENDED : 0),
+		};
+
+		assert_int_equal(sweep_closing(&entry), cases[i].closing);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_timeout_of_the_state),
 		cmocka_unit_test(test_shorter_timeouts),
 		cmocka_unit_test(test_more_than_there_is),
+		cmocka_unit_test(test_closing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
