@@ -42,5 +42,16 @@ offers "http:// https://" l3dsrctl lookup h
 offers alpn= l3dsrctl lookup https://a/ a
 offers balancer l3dsrctl -s bal
 
+# A daemon that has these backends.
+l3dsrctl() {
+	[ "$*" = "show pools" ] && printf '%s\n' "service pool backend" "www a b1" "www a b2" "www b b1"
+	[ "$*" = "-s other show pools" ] && printf '%s\n' "service pool backend" "www a b3"
+}
+offers "-j -s b1 b2" l3dsrctl drain ''
+offers "-j -s b3" l3dsrctl -s other activate ''
+offers b2 l3dsrctl -j weight b2
+offers configured l3dsrctl weight b2 c
+offers "-j -s" l3dsrctl drain b1 ''
+
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -285,6 +285,7 @@ static int run(void *settings, const char *path)
 		.bridges = &all->bridges,
 		.workers = all->workers,
 		.daemon = &all->daemon,
+		.prober = &all->prober,
 	};
 	all->daemon.scope = COUNTER_BALANCER;
 	all->daemon.ruleset = RULESET;

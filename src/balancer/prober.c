@@ -363,6 +363,33 @@ static struct prober_target *same_target(struct prober *p, const struct prober *
 	return NULL;
 }
 
+/* All backends of a name have the same one. */
+static void take_override(struct prober *p, const char *name,
+			  const struct prober_override *override)
+{
+	const struct balancer_settings *s = p->settings;
+
+	for (size_t i = 0; i < s->pool_count; i++)
+		for (size_t j = 0; j < s->pools[i].backend_count; j++)
+			if (!strcmp(s->pools[i].backends[j].name, name))
+				p->overrides[s->pools[i].backends[j].number] = *override;
+}
+
+static void take_overrides(struct prober *p, const struct prober *old)
+{
+	const struct balancer_settings *s = old->settings;
+
+	for (size_t i = 0; i < s->pool_count; i++) {
+		for (size_t j = 0; j < s->pools[i].backend_count; j++) {
+			const struct backend_settings *b = &s->pools[i].backends[j];
+			const struct prober_override *o = &old->overrides[b->number];
+
+			if (o->weight || o->state != AS_CONFIGURED)
+				take_override(p, b->name, o);
+		}
+	}
+}
+
 static void take_over(struct prober *p, const struct prober *old)
 {
 	uint64_t now_ms = clock_ms();
@@ -379,9 +406,9 @@ static void take_over(struct prober *p, const struct prober *old)
 			t->health = was->health;
 		t->health.waiting = false; /* the question has another number now */
 		t->scale_told = was->scale_told;
-		p->overrides[to] = old->overrides[from];
 		p->views->loads[to].live = pool_load_now(&old->views->loads[from]);
 	}
+	take_overrides(p, old);
 	for (size_t i = 0; i < p->count; i++)
 		weigh(p, &p->targets[i], now_ms);
 }

@@ -26,12 +26,14 @@
  * answer_address and another port each time, so that one comes to each queue of a bridge in turn. Its id
  * is the number of the target and 32 random bits. STATUS comes to answer_port + STATUS_PORT.
  *
- * What an operator says at run time (drained, active, another weight) counts until the operator says
- * otherwise, or the daemon ends, whatever the configuration has.
+ * What an operator says at run time (drained, active, another weight) is said about a name. It counts
+ * until the operator says otherwise, no backend has the name any more, or the daemon ends, whatever the
+ * configuration has.
  *
- * With another configuration come other views. What is known of a target, and what an operator has said
- * about a backend, goes over to those that have the same names: of a target service and pool, and the
- * addresses as well, because it is another web server otherwise.
+ * With another configuration come other views. What an operator has said goes over to all backends that
+ * have the name then: who empties a host must not find it in use because a pool was added. What is known
+ * of a target goes over to the one with the same service, pool, name and addresses; it would be another
+ * web server otherwise.
  *
  * What a bridge says about its connections is the load of its backend; what the workers hand over
  * until the next STATUS they add themselves.

@@ -151,10 +151,14 @@ static int ask_daemon(int argc, char **argv)
 			return usage_error("these are too many arguments");
 		words[count++] = argv[i];
 	}
-	if (count == 1)
-		return usage_error(!strcmp(argv[0], "show") ? "show: what is to be shown?"
-							    : "lookup: a URL is expected");
-	return ask(words, count);
+	if (count > 1)
+		return ask(words, count);
+	if (!strcmp(argv[0], "show"))
+		return usage_error("show: what is to be shown?");
+	if (!strcmp(argv[0], "lookup"))
+		return usage_error("lookup: a URL is expected");
+	fprintf(stderr, "l3dsrctl: %s: the name of a backend is expected\n", argv[0]);
+	return usage_error(NULL);
 }
 
 /* A command with more than one line of help stands here several times; the first one counts. */
@@ -166,7 +170,8 @@ static const struct command {
 } commands[] = {
 	{ "show", ask_daemon, "show services", "services of the daemon" },
 	{ "show", ask_daemon, "show pools",
-	  "pools of a balancer, with weight and share of each backend" },
+	  "backends of a balancer: state, weight, share, connections, last check\n"
+	  "                          and why they are what they are" },
 	{ "show", ask_daemon, "show flows [FILTER]...",
 	  "connections that were handed over; a filter is client=ADDRESS,\n"
 	  "                          service=NAME, or on a balancer backend=NAME" },
@@ -175,6 +180,11 @@ static const struct command {
 	  "route, key and backend that a balancer would choose for URL, and the\n"
 	  "                          next three; a fact is service=NAME, client=ADDRESS or\n"
 	  "                          alpn=NAME,NAME" },
+	{ "drain", ask_daemon, "drain BACKEND",
+	  "no new connection goes to BACKEND of a balancer; those it has go on" },
+	{ "activate", ask_daemon, "activate BACKEND", "new connections go there again" },
+	{ "weight", ask_daemon, "weight BACKEND N",
+	  "it has weight N, 1 to 1000, or if N is \"configured\" its own" },
 	{ "genkey", genkey, "genkey [-i ID] FILE",
 	  "write a new key for handoff messages to FILE, which must not exist; ID\n"
 	  "                          (default 1) tells it from other keys" },

@@ -49,7 +49,7 @@ static enum table_line read_row(struct table *t, char **words, size_t count)
 		t->capacity = capacity;
 	}
 	for (size_t i = 0; i < count; i++) {
-		if (t->columns[i].number && !is_number(words[i]))
+		if (t->columns[i].number && *words[i] && !is_number(words[i]))
 			return TABLE_BROKEN;
 		t->cells[t->count] = strdup(words[i]);
 		if (!t->cells[t->count])
@@ -145,7 +145,7 @@ void table_print_json(const struct table *t, FILE *out)
 		print_string(t->columns[column].name, out);
 		fputs(": ", out);
 		if (t->columns[column].number)
-			fputs(t->cells[i], out);
+			fputs(*t->cells[i] ? t->cells[i] : "null", out);
 		else
 			print_string(t->cells[i], out);
 		if (column + 1 == t->column_count)

@@ -103,6 +103,9 @@ expect 2 '' "l3dsrctl: 'gen' is not a command $(try l3dsrctl)" l3dsrctl gen
 expect 2 '' ".*option.*x.* $(try l3dsrctl)" l3dsrctl -x
 expect 2 '' "l3dsrctl: show: what is to be shown\\? $(try l3dsrctl)" l3dsrctl show
 expect 2 '' "l3dsrctl: lookup: a URL is expected $(try l3dsrctl)" l3dsrctl lookup
+for command in drain activate weight; do
+	expect 2 '' "l3dsrctl: $command: the name of a backend is expected $(try l3dsrctl)" l3dsrctl "$command"
+done
 expect 2 '' ".*option.*x.* $(try l3dsrctl)" l3dsrctl show -x
 expect 2 '' "l3dsrctl: these are too many .* $(try l3dsrctl)" l3dsrctl show 1 2 3 4 5 6 7 8 9 a b c d e f g
 expect 3 '' 'l3dsrctl: \./none\.sock: No such file or directory' l3dsrctl -s ./none.sock show flows

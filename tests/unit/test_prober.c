@@ -204,11 +204,13 @@ static void test_renew(void **state)
 	assert_int_equal(prober_renew(&p, t.settings, &keys, &t.views), 0);
 	tear_down(&s);
 
-	/* What an operator has said stays; who has the same name elsewhere is somebody else. */
+	/* What an operator has said stays with the name, at another address as well. */
 	check(&p, "p", "a", 50, 0, 0, true);
+	check(&p, "p", "b", 7, 7, 34, false);
+	check(&p, "p", "c", 100, 100, 483, false);
+	check(&p, "p", "d", 100, 100, 483, false);
+	assert_int_equal(prober_weight_set(&p, "b", 0), 2);
 	check(&p, "p", "b", 300, 300, 600, false);
-	check(&p, "p", "c", 100, 100, 200, false);
-	check(&p, "p", "d", 100, 100, 200, false);
 	assert_int_equal(report_of(&p, "s", "p", "a").connections, 1);
 	assert_int_equal(prober_activate(&p, "a"), 1);
 	check(&p, "p", "a", 50, 50, 91, false);

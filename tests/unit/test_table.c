@@ -42,14 +42,17 @@ static void test_prints(void **state)
 	assert_prints(table_print_text, &t, "name  weight  why\n");
 	assert_prints(table_print_json, &t, "[]\n");
 	assert_int_equal(add(&t, "row\ta long one\t7\t", NULL), TABLE_MORE);
+	assert_int_equal(add(&t, "row\tc\t\tunknown", NULL), TABLE_MORE);
 	assert_int_equal(add(&t, "row\tb\\xff\"\t12345678.50\tno \\\\", NULL), TABLE_MORE);
 	assert_int_equal(add(&t, "done", NULL), TABLE_DONE);
 	assert_prints(table_print_text, &t,
 		      "name             weight  why\n"
 		      "a long one            7  -\n"
+		      "c                     -  unknown\n"
 		      "b\\xff\"      12345678.50  no \\\\\n");
 	assert_prints(table_print_json, &t,
 		      "[\n {\"name\": \"a long one\", \"weight\": 7, \"why\": \"\"},\n"
+		      " {\"name\": \"c\", \"weight\": null, \"why\": \"unknown\"},\n"
 		      " {\"name\": \"b\\\\xff\\\"\", \"weight\": 12345678.50, \"why\": \"no "
 		      "\\\\\\\\\"}\n]\n");
 	table_clean(&t);
