@@ -75,7 +75,10 @@ def test_services_and_pools(own_lab, tmp_path):
     assert [(row["pool"], row["backend"], row["bridge"]) for row in pools] == [
         ("first", "cache1", "192.168.33.20"), ("second", "cache2", "192.168.33.21"),
         ("caches", "cache1", "192.168.33.20"), ("caches", "cache2", "192.168.33.21")]
-    assert sum(row["share"] for row in pools) == pytest.approx(300, abs=0.2)
+    assert [row["service"] for row in pools] == ["www", "www", "", ""]
+    assert [(row["state"], row["weight"], row["effective"], row["share"], row["age"])
+            for row in pools] == 2 * [("new", 100, 100, 100, None)] + \
+        2 * [("unused", 100, 0, 0, None)]
     assert both(own_lab, "bridge2", "show", "services") == [
         {"service": "www", "index": 1, "address": f"{VIP}:80", "server": "192.168.33.31:80"}]
     # What is shown is what is in force.
