@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 import crafted
-from conftest import wait_until
+from conftest import VIP, wait_until
 from crafted import replaced
 from test_control import both, ctl, rows
 from test_health import (load, more_requests, news, served, start_downloads, up,
@@ -124,6 +124,10 @@ def test_a_reload_keeps_it(own_lab, tmp_path):
         assert set(served(own_lab).values()) == {"backend3", "backend4"}
         assert set(served(own_lab, [f"/page/more{number}" for number in range(20)]).values()) == \
             {"backend3"}
+        # One that is down is the last to be tried, one that is drained is not tried.
+        found = rows(own_lab, "balancer", "lookup", f"http://{VIP}{path}")
+        assert {row["backend"] for row in found[:2]} == {"cache3", "cache4"}
+        assert [row["backend"] for row in found[2:]] == ["cache1"]
         assert own_lab.counters("bridge2")["opens"] == opens
         assert own_lab.counters("balancer").get("open_refused", 0) == refused
         assert crafted.ask(old, path).backend == "backend2"

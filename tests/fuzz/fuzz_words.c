@@ -29,7 +29,7 @@ static void read_request(const uint8_t *data, size_t size)
 	free(again);
 }
 
-/* Strings end, what is between them is JSON's punctuation or a number, and brackets match. */
+/* Strings end, what is between them is JSON's punctuation, a number or null, and brackets match. */
 static void check_json(const char *text)
 {
 	bool inside = false;
@@ -41,6 +41,8 @@ static void check_json(const char *text)
 			text++;
 		else if (*text == '"')
 			inside = !inside;
+		else if (!inside && !strncmp(text, "null", strlen("null")))
+			text += strlen("null") - 1;
 		else if (!inside) {
 			CHECK(strchr("[]{}:, \n.0123456789", *text));
 			depth += *text == '[' || *text == '{';

@@ -86,7 +86,7 @@ static void test_broken(void **state)
 {
 	static const char *const lines[] = {
 		"",	      "what",	     "columns",	     "columns\tx:a",	 "columns\ta",
-		"row\t1\t",   "row\t1",	     "row",	     "row\tx\ty",	 "row\t\ty",
+		"row\t1\t",   "row\t1",	     "row",	     "row\tx\ty",	 "row\t \ty",
 		"row\t01\ty", "row\t1.\ty",  "row\t.1\t",    "row\t-1\t",	 "done\tmore",
 		"error",      "error\ta\tb", "row\t1\ta\tb", "columns\tn:again", "row\t\x1b[1m\ty",
 	};
