@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What an operator says at run time: drain, activate, weight; what is seen of it, and what stays."""
+"""What an operator says at run time: drain, activate, weight; what is seen of it and stays."""
 
 import contextlib
 
