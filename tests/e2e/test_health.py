@@ -142,6 +142,7 @@ CAUSES = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("failure, cause", CAUSES, ids=[
     "stopped", "silent", "killed", "gone", "remarked", "cleared", "index", "port", "key", "key-id"])
 def test_each_cause_has_its_message(own_lab, tmp_path, failure, cause):

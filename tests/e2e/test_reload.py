@@ -257,7 +257,7 @@ def with_second(lab, name):
     return text.replace(service, f"{service},\n{second}")
 
 
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.long), 4])
 def test_services_come_and_go(own_lab, tmp_path, threads):
     """A connection of one that is gone goes on to its end; others do not notice."""
     crafted.up(own_lab, tmp_path, balancer=crafted.template("balancer") + f"threads = {threads};\n")
