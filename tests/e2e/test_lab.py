@@ -217,17 +217,19 @@ def test_loss_is_of_packets_of_a_wire(own_lab):
     own_lab.impair("loss", "2")
     digest = own_lab.sha256(f"http://{SERVERS['backend1']}/files/100M.bin")
     assert digest == sha256_of("100M.bin")
-    table = subprocess.run(["ip", "netns", "exec", f"l3dsr-{own_lab.name}-switch", "nft", "list",
-                            "counter", "bridge", "impair", "to_client"],
-                           capture_output=True, text=True, check=True).stdout
-    packets, octets = (int(word) for word in table.split() if word.isdigit())
+
+    def nft_of_switch(*command):
+        return subprocess.run(["ip", "netns", "exec", f"l3dsr-{own_lab.name}-switch", "nft", *command],
+                              capture_output=True, text=True, check=True).stdout
+
+    counter = nft_of_switch("list", "counter", "bridge", "impair", "to_client")
+    packets, octets = (int(word) for word in counter.split() if word.isdigit())
     assert octets / packets <= 1500
     # 100 MB are 69,000 packets; five standard deviations of 2 % are 0.27 %.
     assert 0.0173 < packets / 69100 < 0.0235
     own_lab.impair("off")
-    before = own_lab.exec("backend1", "nstat", "-asz", "TcpRetransSegs").stdout
-    own_lab.curl(f"http://{SERVERS['backend1']}/files/1M.bin")
-    assert own_lab.exec("backend1", "nstat", "-asz", "TcpRetransSegs").stdout == before
+    # What retransmits a kernel on a busy machine is not loss alone.
+    assert nft_of_switch("list", "ruleset") == ""
 
 
 def test_network_emulator(own_lab):
