@@ -20,6 +20,7 @@ from raw import kernel_counters
 from support import BRIDGE_OF, increase, paused
 from test_daemons import command
 from test_load import many_files, pid_of
+from test_reload import taken, with_second
 
 # They take the machine for themselves, and the times of tests beside them would not hold.
 pytestmark = pytest.mark.alone
@@ -366,6 +367,33 @@ def test_backlog(own_lab, tmp_path, cookies, backlog, count):
                                  what="backlog_dropped")
             assert dropped >= grown["TcpExtTCPReqQFullDrop"]
             assert own_lab.log("balancer").count("warning: the backlog was full") == 1
+
+
+@pytest.mark.once
+def test_backlog_and_reload(own_lab, tmp_path):
+    """What was told of a socket is not told again when the configuration is another one."""
+    crafted.up(own_lab, tmp_path, balancer=patient())
+    own_lab.daemon("stop", "balancer")
+    one = own_lab.config("balancer")
+
+    def overflow():
+        before = own_lab.counters("balancer").get("backlog_dropped", 0)
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(sock) for sock in connect_many(own_lab, 20)]
+            finish(sockets)
+        return wait_until(lambda: (lambda now: now if now > before else None)(
+            own_lab.counters("balancer").get("backlog_dropped", 0)), what="backlog_dropped")
+
+    with crafted.sysctls(own_lab, "balancer", tcp_syncookies=0):
+        own_lab.exec("balancer", "sysctl", "-qw", "net.core.somaxconn=8")
+        own_lab.daemon("start", "balancer")
+        before = kernel_counters(own_lab, "balancer")["TcpExtListenDrops"]
+        overflow()
+        for text in (with_second(own_lab, "balancer"), one):
+            taken(own_lab, "balancer", text)
+            dropped = overflow()
+        grown = kernel_counters(own_lab, "balancer")["TcpExtListenDrops"] - before
+    assert 0 < dropped <= grown
 
 
 # Memory
