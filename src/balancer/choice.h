@@ -11,7 +11,7 @@
 
 /*
  * The same for the packets of a client (handover.c) and for an operator who asks where they
- * would go (show.c).
+ * would go (lookup.c).
  */
 
 #define CHOICE_TRIED_WORDS (BACKENDS_MAX / 64)

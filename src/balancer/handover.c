@@ -21,6 +21,7 @@
 /* Waits before the offer is repeated for the first, second and third time, then before giving up.
  */
 #define OFFER_WAITS  4
+#define OFFERS_MAX   8 /* backends of a large pool that are tried for one connection: 2.4 s at most */
 #define PACKET_MAX   65535
 #define HELD_TO_WAKE 8 /* segments held: an initial window of 10 (RFC 6928) is nearly used up */
 
@@ -41,7 +42,7 @@ struct handover {
 	uint64_t id;
 	uint64_t tried[CHOICE_TRIED_WORDS];
 	uint32_t tsval, tsecr; /* of the held request: the client's clock, the SYN-ACK's TSval */
-	uint8_t repeats;
+	uint8_t repeats, offers;
 };
 
 int handover_init(struct handover_table *t, uint32_t capacity, uint32_t request_bytes,
@@ -222,7 +223,7 @@ static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	static struct log_limit limit;
 	struct handover *h = &w->handovers.handovers[slot];
 
-	h->backend = best_backend(w, h);
+	h->backend = h->offers++ < OFFERS_MAX ? best_backend(w, h) : NULL;
 	if (!h->backend) {
 		counters_add(&w->counters, COUNTER_NO_BACKEND, 1);
 		log_warning_limited(&limit, now_ms,
@@ -497,6 +498,7 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct service
 	h->service = service;
 	h->choice = (struct choice){ .pool = service->pool_number };
 	h->backend = NULL;
+	h->offers = 0;
 	h->tsval = o->tsval;
 	h->tsecr = o->tsecr;
 	memset(h->tried, 0, sizeof(h->tried));

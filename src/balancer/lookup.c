@@ -63,7 +63,9 @@ static const char *parse_url(struct question *q, const char *url)
 	if (!len || len >= sizeof(q->host) || memchr(url, '@', len))
 		return "has no host, or one that is no name";
 	snprintf(q->authority, sizeof(q->authority), "%.*s", (int)len, url);
-	colon = *url == '[' ? NULL : memchr(url, ':', len);
+	colon = *url == '[' ? memchr(url, ']', len) : url;
+	if (colon)
+		colon = memchr(colon, ':', len - (size_t)(colon - url));
 	if (colon && !parse_port(colon + 1, len - (size_t)(colon + 1 - url), &q->port))
 		return "has no port behind its colon";
 	snprintf(q->host, sizeof(q->host), "%.*s", (int)(colon ? (size_t)(colon - url) : len), url);
@@ -197,24 +199,27 @@ static void put_choices(struct control_client *client, const struct question *q,
 			const struct choice *choice, const struct slice *key)
 {
 	uint64_t tried[CHOICE_TRIED_WORDS] = { 0 };
+	const char *pool = g->settings->pools[choice->pool].name;
+	enum choice_how how;
+	const struct backend_settings *backend = choice_backend(g, service, choice, tried, &how);
 	char text[ADDR_STRLEN];
 
+	if (!backend) {
+		control_error(client,
+			      "all backends of pool %s are drained: the connection is reset", pool);
+		return;
+	}
 	control_columns(client, "n:choice s:backend s:bridge s:service s:route s:pool s:key");
-	for (unsigned int i = 1; i <= CHOICES; i++) {
-		enum choice_how how;
-		const struct backend_settings *backend =
-			choice_backend(g, service, choice, tried, &how);
-
-		if (!backend)
-			break;
+	for (unsigned int i = 1; backend && i <= CHOICES; i++) {
 		control_number(client, i);
 		control_text(client, backend->name);
 		control_text(client, addr_format(&backend->address, text));
 		control_text(client, service->name);
 		put_route(client, choice->route);
-		control_text(client, g->settings->pools[choice->pool].name);
+		control_text(client, pool);
 		put_key(client, q, key);
 		control_end_row(client);
+		backend = choice_backend(g, service, choice, tried, &how);
 	}
 }
 

@@ -25,7 +25,7 @@ struct prober_target {
 	struct health health;
 	struct view *view;
 	uint32_t backend; /* number in the pool */
-	bool scale_told;
+	bool scale_told, was_drained;
 };
 
 struct prober_override {
@@ -59,10 +59,16 @@ static bool drained(const struct prober *p, const struct backend_settings *b)
 	return o->state == DRAINED || (o->state == AS_CONFIGURED && b->state == BACKEND_DRAIN);
 }
 
+/* A backend that was drained comes back like one that was down: its cache may be cold. */
 static void weigh(struct prober *p, struct prober_target *t, uint64_t now_ms)
 {
 	const struct backend_settings *b = backend_of(p, t);
-	uint32_t weight = drained(p, b) ? 0 : weight_of(p, b);
+	bool is_drained = drained(p, b);
+	uint32_t weight = is_drained ? 0 : weight_of(p, b);
+
+	if (t->was_drained && !is_drained)
+		health_start_slowly(&t->health, now_ms);
+	t->was_drained = is_drained;
 
 	__atomic_store_n(&t->view->weights[t->backend],
 			 health_weight(&t->health, &p->policy, weight, now_ms), __ATOMIC_RELAXED);
@@ -405,6 +411,9 @@ static void take_over(struct prober *p, const struct prober *old)
 		if (p->settings->health.probes == PROBES_ON)
 			t->health = was->health;
 		t->health.waiting = false; /* the question has another number now */
+		if (t->health.next_ms > now_ms + p->policy.interval_ms)
+			t->health.next_ms = now_ms + p->policy.interval_ms;
+		t->was_drained = drained(old, backend_of(old, was));
 		t->scale_told = was->scale_told;
 		p->views->loads[to].live = pool_load_now(&old->views->loads[from]);
 	}

@@ -516,6 +516,10 @@ static void check_arguments(struct settings_check *c, const char *owner,
 				       "one blank stands between two names, and none else");
 			return;
 		}
+		if (strcspn(at, "=&#") < len) {
+			settings_error(c, here, "a name has none of \"=&#\"");
+			return;
+		}
 		for (const char *other = key->arguments; other < at; other += other_len + 1) {
 			other_len = strcspn(other, " ");
 			if (other_len != len || memcmp(other, at, len) != 0)
@@ -577,21 +581,39 @@ static void check_normal(struct settings_check *c, const char *owner, const stru
 	}
 }
 
+/* A name, or an address of IPv6 in brackets. */
+static bool is_host(const char *host)
+{
+	size_t end = host[0] == '[' ? strcspn(host, "]") : strcspn(host, ":/ ?#@[]");
+
+	for (const char *at = host; *at; at++)
+		if ((unsigned char)*at <= ' ' || (unsigned char)*at > '~')
+			return false;
+	return host[0] == '[' ? host[end] && !host[end + 1] : !host[end];
+}
+
 static void check_route(struct settings_check *c, const char *owner, const struct route *route,
 			int protocol)
 {
 	const char *star = strchr(route->host, '*');
 	char here[PATH_LEN];
 
-	if (star && (star != route->host || star[1] != '.' || !star[2] || strchr(star + 1, '*'))) {
+	if (star && (star != route->host || star[1] != '.' || !star[2] || star[2] == '.' ||
+		     strchr(star + 1, '*'))) {
 		snprintf(here, sizeof(here), "%.*s.host", OWNER_LEN, owner);
 		settings_error(c, here,
 			       "a star stands for names below a domain: "
 			       "\"*.example.com\"");
 	}
-	if (route->host[0] != '[' && strpbrk(route->host, ":/ ")) {
+	if (!is_host(route->host)) {
 		snprintf(here, sizeof(here), "%.*s.host", OWNER_LEN, owner);
-		settings_error(c, here, "a host has neither a port nor a path");
+		settings_error(c, here,
+			       "no host; that is a name in ASCII, without a port, or an address of "
+			       "IPv6 in brackets");
+	}
+	if (strpbrk(route->path, "?#")) {
+		snprintf(here, sizeof(here), "%.*s.path", OWNER_LEN, owner);
+		settings_error(c, here, "a query is no part of a path");
 	}
 	if (route->path[0] && (protocol != PROTOCOL_HTTP || route->path[0] != '/')) {
 		snprintf(here, sizeof(here), "%.*s.path", OWNER_LEN, owner);
@@ -666,6 +688,12 @@ static void check_backends(struct settings_check *c, struct balancer_settings *s
 		snprintf(here, sizeof(here), "pools[%zu].backends", pool);
 		settings_error(c, here, "%zu backends are too many; a pool has at most %d",
 			       p->backend_count, BACKENDS_MAX);
+	}
+	if (p->load_factor && settings->health.probes != PROBES_ON) {
+		snprintf(here, sizeof(here), "pools[%zu].load_factor", pool);
+		settings_conflict(c, here, "health.probes",
+				  "wants probes: bridges tell with their answers how many "
+				  "connections they have");
 	}
 	for (size_t i = 0; i < p->backend_count; i++) {
 		const struct addr *address = &p->backends[i].address;

@@ -239,13 +239,15 @@ int probes_renew(struct probes *p, const struct bridge_settings *settings,
 
 	if (make_services(p, settings))
 		return -ENOMEM;
+	/* Who waits is told what is known. */
+	for (size_t i = 0; i < count; i++)
+		answer_all(&old[i]);
 	p->keys = keys;
 	for (size_t i = 0; i < count; i++) {
 		const struct service_settings *was = old[i].check.service;
 		const struct endpoint vip = { .addr = was->vip, .port = (uint16_t)was->port };
 		struct probe_service *s = find_service(p, &vip, (uint8_t)was->index);
 
-		/* Who waits is not answered, and asks again. */
 		if (s && same_check(s->check.service, was)) {
 			s->last = old[i].last;
 			s->last_ms = old[i].last_ms;

@@ -216,6 +216,14 @@ void health_doubted(struct health *h, const struct health_policy *p, uint64_t no
 		h->next_ms = now_ms;
 }
 
+void health_start_slowly(struct health *h, uint64_t now_ms)
+{
+	if (h->state != HEALTH_UP)
+		return;
+	h->slow = true;
+	h->up_ms = now_ms;
+}
+
 uint32_t health_weight(const struct health *h, const struct health_policy *p, uint32_t weight,
 		       uint64_t now_ms)
 {

@@ -116,6 +116,9 @@ void health_hinted(struct health *h, uint64_t id, enum health_cause cause);
 /** health_doubted() - an offer was refused or not answered */
 void health_doubted(struct health *h, const struct health_policy *p, uint64_t now_ms);
 
+/** health_start_slowly() - if it is UP, its weight grows from now on */
+void health_start_slowly(struct health *h, uint64_t now_ms);
+
 #define HEALTH_WEIGHT_UNIT 64
 
 /** health_weight() - what @weight is worth now, in 1/HEALTH_WEIGHT_UNIT; 0: DOWN */

@@ -249,6 +249,7 @@ def test_lookup(own_lab, tmp_path):
                       ("https://a/", "no service"), ("ftp://a/", "does not begin"),
                       ("http://", "has no host"), ("http://a:x/", "has no port"),
                       ("http://a:65536/", "has no port"), ("http://a@b/", "has no host"),
+                      ("http://[::1]:8080/", "no service"), ("http://[::1]:x/", "has no port"),
                       ("http://" + 300 * "a", "has no host"), ("/page", "does not begin")):
         assert text in ctl(own_lab, "balancer", "lookup", url, status=1), url
     assert "no service has that name" in ctl(own_lab, "balancer", "lookup", "http://a/",
@@ -257,6 +258,11 @@ def test_lookup(own_lab, tmp_path):
     assert "is no address" in ctl(own_lab, "balancer", "lookup", "http://a/", "client=x", status=1)
     assert "too long" in ctl(own_lab, "balancer", "lookup", "http://a/" + 9000 * "x", status=1)
     assert len(lookup(own_lab, "http://a/" + 8000 * "x")) == 2
+    assert len(lookup(own_lab, "http://[::1]:80/")) == 2
+    for name in names:
+        ctl(own_lab, "balancer", "drain", name)
+    assert "all backends of pool caches are drained" in ctl(own_lab, "balancer", "lookup",
+                                                            "http://a/", status=1)
 
 
 SERVICES = """

@@ -132,6 +132,23 @@ def test_all_bridges_stopped(own_lab):
     assert counters["sockets_now"] == counters["requests_now"] == counters["flows_now"] == 0
 
 
+def test_a_large_pool_that_is_dead(own_lab, tmp_path):
+    """A client does not wait for all of it, nor does its request take room for so long."""
+    nobody = ", ".join(f'{{ name = "dead{number}"; address = "192.168.33.{number}"; }}'
+                       for number in range(40, 52))
+    text = crafted.template("balancer")
+    text = re.sub(r"backends = \(.*?\n\t\t\);", f"backends = ({nobody});", text, flags=re.S)
+    assert "dead51" in text and "cache1" not in text
+    crafted.up(own_lab, tmp_path, balancer=text)
+    begin = time.monotonic()
+    with crafted.connect(own_lab) as sock:
+        sock.sendall(crafted.request("/page/1"))
+        assert crafted.how_it_ends(sock) == ("reset", b"")
+    assert 2 < time.monotonic() - begin < 3.5
+    counters = own_lab.counters("balancer")
+    assert (counters["open_silent"], counters["no_backend"]) == (8, 1)
+
+
 def test_a_backend_that_fails_while_it_is_offered_a_connection(own_lab):
     """Its late ACCEPTED changes nothing: the connection is the other's by then."""
     own_lab.up()

@@ -373,6 +373,24 @@ static void test_weights(void **state)
 			 1000 * HEALTH_WEIGHT_UNIT);
 }
 
+/* What was drained: while it is up, as from down; what is not up has its own begin. */
+static void test_start_slowly(void **state)
+{
+	const uint32_t whole = 100 * HEALTH_WEIGHT_UNIT;
+	uint64_t now_ms;
+	struct health h;
+
+	(void)state;
+	health_init(&h, &policy, 1, START);
+	health_start_slowly(&h, START);
+	assert_int_equal(health_weight(&h, &policy, 100, START), whole);
+	bring_up(&h, &now_ms);
+	health_start_slowly(&h, now_ms);
+	assert_int_equal(health_weight(&h, &policy, 100, now_ms), 1);
+	assert_int_equal(health_weight(&h, &policy, 100, now_ms + 15000), whole / 2);
+	assert_int_equal(health_weight(&h, &policy, 100, now_ms + 30000), whole);
+}
+
 static void test_no_slow_start(void **state)
 {
 	struct health_policy p = policy;
@@ -455,6 +473,7 @@ int main(void)
 		cmocka_unit_test(test_pending),
 		cmocka_unit_test(test_hints),
 		cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_start_slowly),
 		cmocka_unit_test(test_no_slow_start),
 		cmocka_unit_test(test_results),
 		cmocka_unit_test(test_texts),
