@@ -16,8 +16,6 @@ import crafted
 from conftest import DAEMONS, SERVERS, VIP, wait_until
 from support import sanitized
 
-pytestmark = pytest.mark.both
-
 AT_ONCE = 1000
 SECONDS = 5 if sanitized() else 10
 EMPTY = {"flows_now", "requests_now", "sockets_now", "kernel_flows_now"}
@@ -27,8 +25,11 @@ NEVER = {"verdicts_lost", "verdicts_refused", "queue_overruns", "queue_dropped_f
          "drop_full", "answers_failed"}
 
 WORKERS = [("snoop", 1), ("snoop", 2), ("snoop", 4), ("socket", 1), ("socket", 2), ("socket", 4)]
-workers = pytest.mark.parametrize("handshake, threads", WORKERS,
-                                  ids=[f"{handshake}-{threads}" for handshake, threads in WORKERS])
+# With the sanitizers two of them in a short run.
+BOTH = [("snoop", 2), ("socket", 4)]
+workers = pytest.mark.parametrize("handshake, threads", [
+    pytest.param(*how, marks=pytest.mark.both if how in BOTH else pytest.mark.plain, id="-".join(map(str, how)))
+    for how in WORKERS])
 
 
 def up(lab, directory, handshake="snoop", threads=1):
@@ -154,6 +155,7 @@ def wrk(lab, directory, seconds):
     return int(re.search(r"(\d+) requests in", done.stdout).group(1))
 
 
+@pytest.mark.both
 def test_a_new_connection_per_request(own_lab, tmp_path):
     """For ten seconds, behind a thousand at once; and all of it once more.
 
