@@ -69,7 +69,7 @@ class Capture:
         for device, file, log in zip(("eth0", f"nflog:{GROUP}"), self.files, self.logs):
             with open(log, "wb") as errors:
                 self.processes.append(self.lab.popen(
-                    "backend1", "tcpdump", "-Z", "root", "-i", device, "-s", 0, "-U",
+                    "backend1", "nice", "-n", -15, "tcpdump", "-Z", "root", "-i", device, "-s", 0, "-U",
                     "--immediate-mode", "-B", 16384, "-w", file, stderr=errors))
         for log in self.logs:
             wait_until(lambda: "listening on" in log.read_text(), what="a capture")

@@ -25,11 +25,12 @@ NEVER = {"verdicts_lost", "verdicts_refused", "queue_overruns", "queue_dropped_f
          "drop_full", "answers_failed"}
 
 WORKERS = [("snoop", 1), ("snoop", 2), ("snoop", 4), ("socket", 1), ("socket", 2), ("socket", 4)]
-# With the sanitizers two of them in a short run.
-BOTH = [("snoop", 2), ("socket", 4)]
+# In a short run four of them, and two with the sanitizers.
+SHORT = {("snoop", 1): pytest.mark.plain, ("snoop", 2): pytest.mark.both,
+         ("socket", 1): pytest.mark.plain, ("socket", 4): pytest.mark.both}
 workers = pytest.mark.parametrize("handshake, threads", [
-    pytest.param(*how, marks=pytest.mark.both if how in BOTH else pytest.mark.plain, id="-".join(map(str, how)))
-    for how in WORKERS])
+    pytest.param(*how, marks=SHORT.get(how, (pytest.mark.both, pytest.mark.long)),
+                 id="-".join(map(str, how))) for how in WORKERS])
 
 
 def up(lab, directory, handshake="snoop", threads=1):
