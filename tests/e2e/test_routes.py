@@ -148,9 +148,12 @@ def test_keys(own_lab, tmp_path, key):
 
 
 def test_source(own_lab, tmp_path):
-    """All of a client's connections go to one backend, whatever they want."""
+    """All of a client's connections go to one backend, whatever they want; clients are spread."""
     crafted.up(own_lab, tmp_path, balancer=balancer('key = "source"; pool = "caches";'))
-    assert len(set(backends(own_lab, [f"/page/{number}" for number in range(40)]))) == 1
+    seen = [{crafted.fetch(own_lab, f"/page/{page}", source=(f"192.168.33.{client}", 0)).backend
+             for page in range(4)} for client in range(101, 116)]
+    assert all(len(backends_of_one) == 1 for backends_of_one in seen)
+    assert set.union(*seen) == set(SERVERS)
 
 
 def test_a_host_that_is_not_said(own_lab, tmp_path):

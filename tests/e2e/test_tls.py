@@ -191,14 +191,23 @@ def connect(lab, port):
     return sock
 
 
-@pytest.mark.parametrize("pieces", [2, 20])
-def test_a_hello_in_pieces(tls_lab, pieces):
-    """Larger than a segment, as with keys for post-quantum exchange, and in segments of any size."""
+def in_records(data, size):
+    """One record of a handshake as many (RFC 8446, 5.1)."""
+    body = data[5:]
+    pieces = [body[at:at + size] for at in range(0, len(body), size)]
+    return b"".join(data[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+@pytest.mark.parametrize("pieces, record", [(2, 0), (20, 0), (3, 300), (40, 7)])
+def test_a_hello_in_pieces(tls_lab, pieces, record):
+    """Larger than a segment, as with keys for post-quantum exchange; in segments and records of any size."""
     hello = Hello("first.example", alpn=[f"filler-{number:03}-{'x' * 200}" for number in range(2)] +
                   ["http/1.1"] + [f"p{number:03}" for number in range(300)])
     hello.step(hello.tls.do_handshake)
     data = hello.outgoing.read()
     assert len(data) > 1700
+    if record:
+        data = in_records(data, record)
     size = len(data) // pieces + 1
     with connect(tls_lab, 443) as sock:
         for at in range(0, len(data), size):
