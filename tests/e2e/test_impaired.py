@@ -22,7 +22,8 @@ from peers import DIRECTIONS, relayed
 pytestmark = pytest.mark.plain
 
 AT_ONCE = 5
-FACTOR, SLACK = 3, 1
+# One lost SYN, which is a second, may be in the one and not in the other; and a retransmission behind it.
+FACTOR, SLACK = 3, 1.3
 
 # Settings of the relay, and the size of a transfer: some seconds for all of them.
 IMPAIRMENTS = {
