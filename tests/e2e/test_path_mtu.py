@@ -101,6 +101,8 @@ def test_a_download_fits_itself_into_the_path(far, body, narrow):
     if narrow == "before":
         set_mtu(far, MTU)
     with connect(far) as sock:
+        # Or all of it is on its way before the path is narrow.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 500000)
         sock.sendall(crafted.request("/files/100M.bin", f"Range: bytes=0-{SIZE - 1}"))
         begin = time.monotonic()
         answer = http.client.HTTPResponse(sock)
