@@ -93,16 +93,16 @@ daemon_host() {
 	return 1
 }
 
-# marked MARK - pids of all processes with L3DSR_LAB_MEMBER=MARK in the environment they began with
+# marked PATTERN - pids of all processes with such an L3DSR_LAB_MEMBER in the environment they began with
 #
 # The mark is inherited, so this finds the children of a daemon as well, wherever they went.
 marked() {
-	{ grep -lszxF "L3DSR_LAB_MEMBER=$1" /proc/[0-9]*/environ || [ $? -le 2 ]; } | cut -d/ -f3
+	{ grep -lszx "L3DSR_LAB_MEMBER=$1" /proc/[0-9]*/environ || [ $? -le 2 ]; } | cut -d/ -f3
 }
 
 # daemon_pids NAME - all its processes
 daemon_pids() {
-	marked "$LAB:$1"
+	marked "${LAB//./\\.}:$1"
 }
 
 # wait_gone SECONDS PID... - wait until none of them lives; fails when the time is over

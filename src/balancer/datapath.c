@@ -136,7 +136,8 @@ static bool step_output(struct step *s)
 		return false;
 	tuple = tuple_reverse(&s->p.tuple);
 	flow = steer_find(&w->steer, &tuple);
-	if (flow != SLOT_NONE && !(syn_ack && steer_contested(&w->steer, flow))) {
+	if (flow != SLOT_NONE &&
+	    !(steer_contested(&w->steer, flow) && (syn_ack || snoop_challenge(&w->snoop, &s->p)))) {
 		drop(s, COUNTER_DROP_SILENCED);
 		return true;
 	}
@@ -203,7 +204,9 @@ static bool step_steered(struct step *s)
 	uint32_t number = mark_contested(s->qp), mark;
 	bool first;
 
-	if (number && !packet_is_syn(&s->p))
+	/* If there was no SYN on a flow here, it is the new one, younger than the mark of the packet. */
+	if (number && !packet_is_syn(&s->p) &&
+	    (flow == SLOT_NONE || steer_contested(&w->steer, flow)))
 		return step_contested(s, flow, number);
 	if (flow == SLOT_NONE)
 		return false;
@@ -316,6 +319,8 @@ static bool step_silent(struct step *s)
 static bool step_begin(struct step *s)
 {
 	handover_begin(s->w, s->service, &s->p, s->qp, s->now_ms);
+	/* Now, since it has asked whether there was an ACK before. */
+	snoop_ack(&s->w->snoop, &s->p, s->now_ms);
 	return true;
 }
 

@@ -112,6 +112,25 @@ static int number_bridges(struct generation *g, struct bridges *bridges)
 	return 0;
 }
 
+/* Of a service whose sockets are all there; the others are opened anew, in their order. */
+static void inherit(struct generation *g, struct inherited *in)
+{
+	const struct balancer_settings *s = g->settings;
+	unsigned int workers = (unsigned int)s->threads;
+
+	for (size_t i = 0; i < s->service_count; i++) {
+		bool all = true;
+
+		for (unsigned int j = 0; j < workers; j++)
+			all = all && inherited_fits(in, &g->part[j].listening[i], s->window_scale,
+						    j, workers);
+		for (unsigned int j = 0; all && j < workers; j++)
+			all = inherited_listening(in, &g->part[j].listening[i], s->window_scale, j,
+						  workers);
+	}
+	inherited_shut(in);
+}
+
 /* For one service after the other, each worker in its turn: see listener_open(). */
 static int listen_all(struct generation *g, const struct generation *before)
 {
@@ -128,7 +147,7 @@ static int listen_all(struct generation *g, const struct generation *before)
 
 			if (old != SLOT_NONE)
 				*l = before->part[j].listening[old];
-			else
+			else if (l->fd < 0)
 				ret = listener_open(l, s->window_scale, (unsigned int)j,
 						    (unsigned int)s->threads);
 		}
@@ -137,7 +156,8 @@ static int listen_all(struct generation *g, const struct generation *before)
 }
 
 struct generation *generation_new(struct balancer_settings *settings,
-				  const struct generation *before, struct bridges *bridges)
+				  const struct generation *before, struct bridges *bridges,
+				  struct inherited *inherited)
 {
 	struct generation *g = aligned_alloc(__alignof__(*g), sizeof(*g));
 	int ret;
@@ -165,6 +185,8 @@ struct generation *generation_new(struct balancer_settings *settings,
 		ret = number_bridges(g, bridges);
 	if (ret == -ENOMEM)
 		log_error("not enough memory for pools and services");
+	if (!ret && inherited)
+		inherit(g, inherited);
 	if (!ret)
 		ret = listen_all(g, before);
 	if (!ret)

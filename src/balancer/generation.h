@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "bridges.h"
+#include "inherited.h"
 #include "lib/flow_table.h"
 #include "lib/handoff.h"
 #include "lib/pool.h"
@@ -69,10 +70,13 @@ struct generation {
 
 /**
  * generation_new() - what @settings make, whose they are from now on, even in case of an error
- * @before: the one in force, or NULL at the start. NULL after the reason was logged.
+ * @before: the one in force, or NULL at the start
+ * @inherited: at the start, sockets of the process before; those that it does not want are shut down
+ * NULL after the reason was logged.
  */
 struct generation *generation_new(struct balancer_settings *settings,
-				  const struct generation *before, struct bridges *bridges);
+				  const struct generation *before, struct bridges *bridges,
+				  struct inherited *inherited);
 
 /** generation_close() - its listening sockets, but for those that @other has too; it may be NULL */
 void generation_close(struct generation *g, const struct generation *other);

@@ -396,7 +396,7 @@ static bool find_handshake(struct balancer_worker *w, const struct service_setti
 {
 	if ((service->speaks == SPEAKS_SERVER ||
 	     w->generation->settings->handshake == HANDSHAKE_SNOOP) &&
-	    snoop_find(&w->snoop, &p->tuple, hs, acked)) {
+	    snoop_find(&w->snoop, p, hs, acked)) {
 		if (!packet_payload_len(p)) /* this may be that ACK */
 			*acked = false;
 		counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SNOOP, 1);
@@ -408,7 +408,7 @@ static bool find_handshake(struct balancer_worker *w, const struct service_setti
 		return true;
 	}
 	/* A contested connection's handshake was seen in any case. */
-	if (!mark_contested(qp) || !snoop_find(&w->snoop, &p->tuple, hs, acked))
+	if (!mark_contested(qp) || !snoop_find(&w->snoop, p, hs, acked))
 		return false;
 	counters_add(&w->counters, COUNTER_HANDSHAKE_BY_SNOOP, 1);
 	return true;

@@ -259,6 +259,17 @@ static int accept_next(struct listener *l, int listening, struct endpoint *clien
 	}
 }
 
+/*
+ * Their requests may be in a queue that was not read for a while. What else wants to be accepted waits in the
+ * kernel's backlog, until these have had their time.
+ */
+static bool full_of_fresh(const struct listener *l)
+{
+	return l->slots.used == l->slots.capacity && expiry_oldest(&l->expiry, OVER) == SLOT_NONE &&
+	       expiry_oldest(&l->expiry, LEAVING) == SLOT_NONE &&
+	       expiry_oldest(&l->expiry, WAITING) == SLOT_NONE;
+}
+
 static void accept_from(struct listener *l, const struct listening *from,
 			const struct listener_judge *judge, uint64_t now_ms)
 {
@@ -266,7 +277,7 @@ static void accept_from(struct listener *l, const struct listening *from,
 	struct tuple tuple;
 	int fd;
 
-	while ((fd = accept_next(l, from->fd, &client, judge, now_ms)) >= 0) {
+	while (!full_of_fresh(l) && (fd = accept_next(l, from->fd, &client, judge, now_ms)) >= 0) {
 		tuple = (struct tuple){ .src = client.addr,
 					.dst = from->vip.addr,
 					.sport = client.port,
@@ -318,6 +329,8 @@ void listener_use(struct listener *l, const struct listening *listening, size_t 
 		if (has(listening, count, &old->vip))
 			continue;
 		accept_from(l, old, judge, now_ms);
+		/* The service manager may have it, too. */
+		shutdown(old->fd, SHUT_RD);
 		close(old->fd);
 		close_idle(l, &old->vip, judge);
 	}
@@ -453,6 +466,43 @@ void listener_expire(struct listener *l, const struct listener_judge *judge, uin
 			counters_add(l->counters, COUNTER_SOCKETS_CLOSED, 1);
 		}
 	}
+}
+
+/* As children of our listening sockets are born. */
+static bool silence(int fd)
+{
+	return set_int(fd, IPPROTO_TCP, TCP_REPAIR, 1) == 0 &&
+	       set_int(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE) == 0;
+}
+
+void listener_resume(struct listener *l, const struct tuple *tuple, int fd, uint64_t now_ms)
+{
+	uint32_t slot;
+
+	if (l->slots.used == l->slots.capacity || listener_has(l, tuple) || !still_there(fd) ||
+	    !silence(fd)) {
+		close_spoken(fd);
+		return;
+	}
+	slot = slots_take(&l->slots);
+	l->accepted[slot].fd = fd;
+	index_insert(&l->index, slot, tuple);
+	expiry_set(&l->expiry, slot, WAITING, now_ms);
+}
+
+int listener_leave(struct listener *l)
+{
+	for (unsigned int class = 0; class < OVER; class ++) {
+		uint32_t slot = expiry_oldest(&l->expiry, class);
+
+		if (slot != SLOT_NONE) {
+			int fd = release(l, slot);
+
+			(void)set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
+			return fd;
+		}
+	}
+	return -1;
 }
 
 uint32_t listener_drops(struct listening *l)

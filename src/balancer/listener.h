@@ -28,8 +28,8 @@
  *
  * Each worker has a listening socket of its own for each service. A BPF program in the
  * SO_REUSEPORT group computes the hash of the ruleset, so that the kernel puts a connection into
- * the backlog of the worker that sees its packets. They are opened by the main thread, and given to the
- * worker with its configuration.
+ * the backlog of the worker that sees its packets. They are opened by the main thread, or were by that of
+ * the daemon before (inherited.h), and given to the worker with its configuration.
  */
 
 struct accepted;
@@ -37,11 +37,13 @@ struct accepted;
 /**
  * struct listening - one worker's listening socket of a service
  * @fd:		-1: none
+ * @kept:	the service manager has it, too; the main thread's
  * @drops:	that listener_drops() has told of; the main thread's
  */
 struct listening {
 	struct endpoint vip;
 	int fd;
+	bool kept;
 	uint32_t drops;
 };
 
@@ -121,6 +123,11 @@ void listener_close_silent(struct listener *l, const struct tuple *tuple);
  * Returns false if there is no such socket.
  */
 bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms);
+
+/** listener_resume() - go on with an accepted socket of the daemon before; it is closed if it cannot be */
+void listener_resume(struct listener *l, const struct tuple *tuple, int fd, uint64_t now_ms);
+/** listener_leave() - an accepted socket for the daemon behind, which is the caller's; -1: no more */
+int listener_leave(struct listener *l);
 
 /** listener_drops() - how much the kernel has dropped at this socket since the last question */
 uint32_t listener_drops(struct listening *l);

@@ -10,13 +10,16 @@
 #include "balancer.h"
 #include "marks.h"
 #include "os/daemon.h"
+#include "os/datagram.h"
 #include "os/log.h"
 #include "os/service.h"
+#include "os/sysctl.h"
 #include "prober.h"
 #include "sets.h"
 #include "show.h"
 
-#define RULESET SYSCONFDIR "/l3dsr/nft/balancer.nft"
+#define RULESET	    SYSCONFDIR "/l3dsr/nft/balancer.nft"
+#define SYSCTL_FILE "50-l3dsr-balancer.conf"
 
 static int make_tables(struct balancer_worker *w, const struct balancer_settings *s)
 {
@@ -38,13 +41,11 @@ static int make_tables(struct balancer_worker *w, const struct balancer_settings
 
 static int open_answers(struct balancer_worker *w)
 {
-	struct sockaddr_storage ss;
-	socklen_t len = addr_to_sockaddr(&w->answer.addr, w->answer.port, &ss);
 	char text[ENDPOINT_STRLEN];
 	int ret;
 
-	w->answer_fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (w->answer_fd >= 0 && bind(w->answer_fd, (struct sockaddr *)&ss, len) == 0)
+	w->answer_fd = datagram_open(&w->answer.addr, w->answer.port, "answer_address");
+	if (w->answer_fd >= 0)
 		return 0;
 	ret = -errno;
 	log_error_errno("cannot receive answers of bridges at %s (answer_address, answer_port)",
@@ -103,6 +104,7 @@ struct all {
 	struct bridges bridges;
 	struct show show;
 	struct generation *generation;
+	struct inherited inherited;
 	bool unsettled;
 	struct balancer_worker workers[QUEUE_COUNT];
 	struct backlog backlog;
@@ -162,17 +164,29 @@ static void check_backlog(struct all *all, uint64_t now_ms)
 	backlog_check(&all->backlog, dropped, now_ms);
 }
 
+/* What the service manager was told before is not told again. */
+static void keep_sockets(struct all *all)
+{
+	const struct balancer_settings *s = all->generation->settings;
+
+	for (unsigned int i = 0; i < (unsigned int)s->threads; i++)
+		for (size_t j = 0; j < s->service_count; j++)
+			inherited_keep(&all->daemon.service, &all->generation->part[i].listening[j],
+				       s->window_scale, i, (unsigned int)s->threads);
+}
+
 static void tick(void *context, uint64_t now_ms)
 {
 	check_backlog(context, now_ms);
 	settle(context);
+	keep_sockets(context);
 }
 
 /* The next generation, in force or not at all. */
 static int go_over(struct all *all, struct balancer_settings *settings)
 {
 	struct generation *now = all->generation;
-	struct generation *next = generation_new(settings, now, &all->bridges);
+	struct generation *next = generation_new(settings, now, &all->bridges, NULL);
 
 	if (!next)
 		return -EINVAL;
@@ -195,6 +209,7 @@ static int go_over(struct all *all, struct balancer_settings *settings)
 	if (!daemon_give(&all->daemon, next))
 		log_warning("a worker is busy, and takes the configuration when it can");
 	settle(all);
+	keep_sockets(all);
 	return 0;
 }
 
@@ -215,6 +230,58 @@ static void reload(void *context)
 		log_info("%s was read again and is in force", all->path);
 }
 
+/* Connections without a request that the daemon before has left. */
+static void resume(struct all *all)
+{
+	struct tuple tuple;
+	unsigned int count = 0;
+	int fd;
+
+	while ((fd = inherited_waiting(&all->inherited, &tuple)) >= 0) {
+		unsigned int queue = queue_hash(&tuple.src, tuple.sport);
+
+		if (!generation_service(all->generation, &tuple.dst, tuple.dport)) {
+			close(fd);
+			continue;
+		}
+		listener_resume(&all->workers[queue % all->daemon.count].listener, &tuple, fd,
+				clock_ms());
+		count++;
+	}
+	keep_sockets(all);
+	log_debug("%u connections go on that were accepted by the process before", count);
+}
+
+/* And those that are left to the one behind, those whose request was held among them. */
+static void leave(struct all *all)
+{
+	size_t count = 0, room = 0;
+	int *fds, fd;
+
+	for (size_t i = 0; i < all->daemon.count; i++)
+		room += listener_count(&all->workers[i].listener);
+	fds = calloc(room + 1, sizeof(*fds));
+	for (size_t i = 0; fds && i < all->daemon.count; i++)
+		while (count < room && (fd = listener_leave(&all->workers[i].listener)) >= 0)
+			fds[count++] = fd;
+	inherited_leave(&all->daemon.service, fds, count);
+	while (count)
+		close(fds[--count]);
+	free(fds);
+}
+
+/* Warnings: who forwards by interface is right, too, and what is wrong can be set at any time. */
+static void check_forwarding(void)
+{
+	static const struct sysctl_want wanted[] = {
+		{ "net.ipv4.ip_forward", 1, SYSCTL_FILE },
+		{ "net.ipv4.conf.*.send_redirects", 0, SYSCTL_FILE },
+	};
+
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+		(void)sysctl_check(&wanted[i], log_warning);
+}
+
 static int start(struct all *all, struct balancer_settings *settings)
 {
 	struct daemon *d = &all->daemon;
@@ -226,7 +293,9 @@ static int start(struct all *all, struct balancer_settings *settings)
 		balancer_settings_free(settings);
 		return ret;
 	}
-	all->generation = generation_new(settings, NULL, &all->bridges);
+	all->generation = inherited_open(&all->inherited)
+				  ? NULL
+				  : generation_new(settings, NULL, &all->bridges, &all->inherited);
 	if (!all->generation)
 		return -EINVAL;
 	for (int i = 0; !ret && i < settings->threads; i++) {
@@ -238,7 +307,10 @@ static int start(struct all *all, struct balancer_settings *settings)
 		d->counters[i] = &w->counters;
 		d->count++;
 	}
+	if (!ret)
+		resume(all);
 	listener_check_scale(settings->window_scale);
+	check_forwarding();
 	if (!ret)
 		ret = nft_sets_open(&d->nft, BALANCER_TABLE);
 	if (!ret)
@@ -293,7 +365,7 @@ static int run(void *settings, const char *path)
 	all->daemon.tick = tick;
 	all->daemon.reload = reload;
 	all->daemon.own_counters = &all->counters;
-	all->backlog.counters = &all->counters;
+	backlog_init(&all->backlog, &all->counters);
 	all->prober.counters = &all->counters;
 	all->daemon.context = all;
 	all->prober.fd = all->prober.inject.fd4 = -1;
@@ -301,11 +373,14 @@ static int run(void *settings, const char *path)
 	ret = start(all, settings);
 	if (!ret)
 		ret = daemon_run(&all->daemon);
+	if (!ret)
+		leave(all);
 
 	for (size_t i = 0; i < all->daemon.count; i++)
 		worker_unmake(&all->workers[i]);
 	prober_clean(&all->prober);
 	daemon_clean(&all->daemon);
+	inherited_close(&all->inherited);
 	clean_generations(all->generation);
 	bridges_clean(&all->bridges);
 	free(all);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "marks.h"
+#include "os/datagram.h"
 #include "os/log.h"
 #include "os/worker.h"
 #include "record.h"
@@ -271,13 +272,11 @@ static int open_answers(struct prober *p)
 {
 	const struct balancer_settings *s = p->settings;
 	uint16_t port = (uint16_t)(s->answer_port + STATUS_PORT);
-	struct sockaddr_storage ss;
-	socklen_t len = addr_to_sockaddr(&s->answer_address, port, &ss);
 	char text[ENDPOINT_STRLEN];
 	int ret;
 
-	p->fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (p->fd >= 0 && bind(p->fd, (struct sockaddr *)&ss, len) == 0)
+	p->fd = datagram_open(&s->answer_address, port, "answer_address");
+	if (p->fd >= 0)
 		return 0;
 	ret = -errno;
 	log_error_errno(

@@ -13,10 +13,14 @@
 /*
  * DOC: Theory of operation
  *
- * A SYN makes an entry, the kernel's SYN-ACK completes it, a later SYN or SYN-ACK of the same
- * connection overwrites what it says anew (under SYN cookies each SYN-ACK has another ISN). The
+ * A SYN makes an entry, the kernel's SYN-ACK completes it, and a later SYN-ACK of the same handshake
+ * overwrites what it says anew (under SYN cookies each has another ISN). The
  * table is bounded: when it is full the oldest entry goes, so a flood of SYNs costs entries and
  * never memory; a connection whose entry went is known by its accepted socket (listener.h).
+ *
+ * SYNs of the same addresses and ports may differ: one is late, or somebody else's, or the client has begun
+ * anew. The kernel has one such handshake at a time and holds on to it whatever other SYN comes; which it is,
+ * its SYN-ACKs tell. So the last two are kept, and a new SYN never takes the place of the kernel's.
  *
  * Entries leave when their connection was handed over, or after a minute.
  */
@@ -67,18 +71,24 @@ void snoop_ack(struct snoop *s, const struct packet *p, uint64_t now_ms);
 bool snoop_begins(const struct snoop *s, const struct packet *p, bool *first);
 
 /**
- * snoop_refused() - is @p a reset that answers the kernel's SYN-ACK? So says a client's host that has
- * asked for no connection, or no longer wants one (RFC 9293, 3.10.7.1).
+ * snoop_refused() - is @p a reset that answers a SYN-ACK of the kernel? So says a client's host that has
+ * asked for no connection, or no longer wants one (RFC 9293, 3.10.7.1), or has sent another SYN since.
  */
 bool snoop_refused(const struct snoop *s, const struct packet *p);
 
 /**
- * snoop_find() - the handshake of @tuple (client to VIP), if both halves were seen
+ * snoop_challenge() - does the kernel say by @p (VIP to client) that it waits for the end of a handshake?
+ * Until the client has completed or refused that, no other SYN gets another answer.
+ */
+bool snoop_challenge(const struct snoop *s, const struct packet *p);
+
+/**
+ * snoop_find() - the handshake whose SYN-ACK the client's packet @p acknowledges, if both halves were seen
  * @acked gets whether the kernel has seen the client's ACK. Returns false if it is not known.
  */
-bool snoop_find(const struct snoop *s, const struct tuple *tuple, struct handshake *handshake,
+bool snoop_find(const struct snoop *s, const struct packet *p, struct handshake *handshake,
 		bool *acked);
-/** snoop_has() - was there a SYN of @tuple? */
+/** snoop_has() - was there a SYN of @tuple (client to VIP)? */
 bool snoop_has(const struct snoop *s, const struct tuple *tuple);
 /** snoop_reset() - a client's RST: forget the handshake if it has the right number */
 void snoop_reset(struct snoop *s, const struct packet *p);

@@ -10,27 +10,21 @@
 #include "lib/handoff.h"
 #include "os/conntrack.h"
 #include "os/log.h"
+#include "os/sysctl.h"
 #include "splice_kernel.h"
 #include "sweep.h"
 
 #define CONGESTION_CONTROL "/proc/sys/net/ipv4/tcp_congestion_control"
+#define SYSCTL_FILE	   "50-l3dsr-bridge.conf"
 #define FAR_US		   150000 /* tcp_rto_min is 200 ms */
 
 /* Otherwise any packet would make an entry, in the way of ours, and of those that have none. */
 static bool check_loose(void)
 {
-	uint32_t loose;
+	static const struct sysctl_want loose = { "net.netfilter.nf_conntrack_tcp_loose", 0,
+						  SYSCTL_FILE };
 
-	if (conntrack_sysctl("tcp_loose", &loose)) {
-		log_error("%stcp_loose cannot be read: is connection tracking in the kernel?",
-			  CONNTRACK_SYSCTL);
-		return false;
-	}
-	if (loose)
-		log_error("%stcp_loose is %u and must be 0 (sysctl -w "
-			  "net.netfilter.nf_conntrack_tcp_loose=0)",
-			  CONNTRACK_SYSCTL, loose);
-	return !loose;
+	return sysctl_check(&loose, log_error);
 }
 
 static void check_room(uint32_t flows)
@@ -47,8 +41,8 @@ static void check_long_enough(const char *name, uint32_t value, uint32_t idle_s)
 {
 	if (value < idle_s)
 		log_warning("%stcp_timeout_%s is %u, shorter than timeouts.idle_s = %u: such "
-			    "connections end before their time",
-			    CONNTRACK_SYSCTL, name, value, idle_s);
+			    "connections end before their time (see " SYSCTLDIR "/%s)",
+			    CONNTRACK_SYSCTL, name, value, idle_s, SYSCTL_FILE);
 }
 
 static bool check_timeouts(uint32_t idle_s)

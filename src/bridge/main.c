@@ -9,6 +9,7 @@
 #include "bridge.h"
 #include "kernel_check.h"
 #include "os/daemon.h"
+#include "os/datagram.h"
 #include "os/log.h"
 #include "os/service.h"
 #include "show.h"
@@ -19,13 +20,11 @@
 /* Answers leave from the bridge's own address: the balancer's ruleset lets no other in. */
 static int open_answers(int *fd, const struct addr *address)
 {
-	struct sockaddr_storage ss;
-	socklen_t len = addr_to_sockaddr(address, 0, &ss);
 	char text[ADDR_STRLEN];
 	int ret;
 
-	*fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (*fd >= 0 && bind(*fd, (struct sockaddr *)&ss, len) == 0)
+	*fd = datagram_open(address, 0, "address");
+	if (*fd >= 0)
 		return 0;
 	ret = -errno;
 	log_error_errno("cannot send answers from %s (address)", addr_format(address, text));

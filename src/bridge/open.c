@@ -143,11 +143,24 @@ static void open_new(struct bridge_worker *w, const struct handoff_record *r, st
 	pass_syn(w, &w->splices.flows[slot], p, qp);
 }
 
+/*
+ * Is @r of the offer that made @f? The kernel does not know the id of what it has: there the numbers of
+ * both sides say whether the connection is the same, and the id is noted again.
+ */
+static bool is_of(const struct handoff_record *r, uint32_t isn_c, struct splice_flow *f)
+{
+	if (!f->id && f->isn_c == isn_c && f->isn_b == r->isn_b) {
+		f->id = r->id;
+		f->answer = r->answer;
+	}
+	return f->id == r->id;
+}
+
 static void abort_offer(struct bridge_worker *w, const struct handoff_record *r, uint32_t slot,
-			const struct queue_packet *qp, uint64_t now_ms)
+			const struct packet *p, const struct queue_packet *qp, uint64_t now_ms)
 {
 	counters_add(&w->counters, COUNTER_ABORTS, 1);
-	if (slot != SLOT_NONE && w->splices.flows[slot].id == r->id) {
+	if (slot != SLOT_NONE && is_of(r, p->seq, &w->splices.flows[slot])) {
 		/* The client's request was never released: the web server still expects its first.
 		 */
 		reset_server(w, &w->splices.flows[slot], w->splices.flows[slot].isn_c + 1);
@@ -194,10 +207,10 @@ void open_record(struct bridge_worker *w, struct packet *p, const struct queue_p
 	/* An older one of the same client would take what the web server answers: it has to be known. */
 	slot = splice_find_client(&w->splices, &p->tuple, now_ms);
 	if (r.type == HANDOFF_ABORT) {
-		abort_offer(w, &r, slot, qp, now_ms);
+		abort_offer(w, &r, slot, p, qp, now_ms);
 		return;
 	}
-	if (slot != SLOT_NONE && w->splices.flows[slot].id == r.id) {
+	if (slot != SLOT_NONE && is_of(&r, p->seq, &w->splices.flows[slot])) {
 		open_repeated(w, slot, p, qp);
 		return;
 	}

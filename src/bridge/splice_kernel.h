@@ -26,6 +26,8 @@
 #define SPLICE_KERNEL_MASK 0xffff0000
 /* In the mark as well: the web server has said FIN, or RST. The former is noted by nft/bridge.nft. */
 #define SPLICE_KERNEL_ENDED 0x00000100
+/* The client has said FIN, or somebody in its name; noted by nft/bridge.nft. */
+#define SPLICE_KERNEL_CLIENT_ENDED 0x00000400
 /* The offer was one with HANDOFF_SILENT. */
 #define SPLICE_KERNEL_SILENT 0x00000200
 

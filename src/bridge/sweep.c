@@ -73,8 +73,11 @@ uint32_t sweep_idle_s(const struct sweep_timeouts *t, uint8_t state, uint32_t le
 
 bool sweep_closing(const struct conntrack_entry *e)
 {
-	return e->state >= CONNTRACK_LAST_ACK &&
-	       (e->mark & SPLICE_KERNEL_ENDED || (e->state == CONNTRACK_CLOSE && !e->fin_first));
+	const uint32_t both = SPLICE_KERNEL_ENDED | SPLICE_KERNEL_CLIENT_ENDED;
+
+	if (e->state == CONNTRACK_CLOSE)
+		return e->mark & SPLICE_KERNEL_ENDED || !e->fin_first;
+	return e->state >= CONNTRACK_LAST_ACK && (e->mark & both) == both;
 }
 
 static void look(void *context, const struct conntrack_entry *e)

@@ -29,8 +29,9 @@
  * believe. Which it was is not told, so the one is
  * assumed that makes the entry the least idle: no connection ends early.
  *
- * The kernel believes anybody who says FIN as the client. So an entry is closing when the web server has
- * ended it as well, or when it was ended by a RST alone, of which the kernel wants the exact number.
+ * The kernel believes anybody who says FIN as the client, and takes a FIN that is repeated for the other
+ * side's. So an entry is closing when both are noted, or when it was ended by a RST alone, of which the
+ * kernel wants the exact number.
  *
  * How many there are is what balancers want to know, and sooner: while somebody asks, a
  * read begins every second, unless reading would take more than a twentieth of the time. Those that

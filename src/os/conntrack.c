@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "sysctl.h"
 
 #define ANSWER_MAX 32768 /* the kernel fills no more in a dump (NLMSG_GOODSIZE at least) */
 
@@ -395,16 +396,8 @@ int conntrack_dump_next(struct conntrack *c,
 
 int conntrack_sysctl(const char *name, uint32_t *value)
 {
-	char path[128];
-	FILE *file;
-	int ret = 0;
+	char full[128];
 
-	snprintf(path, sizeof(path), CONNTRACK_SYSCTL "%s", name);
-	file = fopen(path, "re");
-	if (!file)
-		return -errno;
-	if (fscanf(file, "%u", value) != 1)
-		ret = -EINVAL;
-	fclose(file);
-	return ret;
+	snprintf(full, sizeof(full), "net.netfilter.nf_conntrack_%s", name);
+	return sysctl_read(full, value);
 }

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #include "log.h"
 
+#define KEY_GROUP    "l3dsr" /* of the daemons */
 #define KEY_ID_MAX   65535
 #define KEY_HEX_LEN  (2 * HANDOFF_KEY_LEN)
 #define KEY_LINE_MAX 256 /* comments included */
@@ -122,6 +124,19 @@ static int parse_file(const char *path, FILE *file, struct handoff_keys *keys)
 	return result;
 }
 
+static const char *what_to_do(int error)
+{
+	switch (error) {
+	case -ENOENT:
+		return ": `l3dsrctl genkey`, run by root, makes a file with a key";
+	case -EACCES:
+		return ": it must belong to root and group " KEY_GROUP
+		       ", with mode 0640 (chown root:" KEY_GROUP ", chmod 0640)";
+	default:
+		return "";
+	}
+}
+
 int key_file_load(const char *path, struct handoff_keys *keys)
 {
 	/* O_NONBLOCK: a FIFO must lead to a message, not to a daemon that waits for a writer. */
@@ -133,7 +148,7 @@ int key_file_load(const char *path, struct handoff_keys *keys)
 	keys->count = 0;
 	if (fd < 0 || fstat(fd, &st)) {
 		result = -errno;
-		log_error_errno("%s", path);
+		log_error("%s: %s%s", path, strerror(-result), what_to_do(result));
 		goto out_fd;
 	}
 	result = check_mode(path, &st);
@@ -178,6 +193,16 @@ static int write_all(int fd, const char *text, size_t len)
 	return fsync(fd) ? -errno : 0;
 }
 
+/* For the daemons, if they have a user of their own here; only root can give a file to their group. */
+static int give_to_daemons(int fd)
+{
+	const struct group *group = geteuid() ? NULL : getgrnam(KEY_GROUP);
+
+	if (!group)
+		return 0;
+	return fchown(fd, 0, group->gr_gid) || fchmod(fd, 0640) ? -errno : 0;
+}
+
 int key_file_generate(const char *path, unsigned int id)
 {
 	uint8_t key[HANDOFF_KEY_LEN];
@@ -194,7 +219,9 @@ int key_file_generate(const char *path, unsigned int id)
 	randombytes_buf(key, sizeof(key));
 	sodium_bin2hex(hex, sizeof(hex), key, sizeof(key));
 	len = snprintf(text, sizeof(text), "%u %s\n", id, hex);
-	result = write_all(fd, text, (size_t)len);
+	result = give_to_daemons(fd);
+	if (!result)
+		result = write_all(fd, text, (size_t)len);
 	if (close(fd) && !result)
 		result = -errno;
 	if (result)

@@ -206,6 +206,34 @@ static bool notify(const struct service *s, const char *text)
 	       errno != EAGAIN;
 }
 
+#define KEEP_MAX 3
+
+bool service_keep(const struct service *s, const int *fds, size_t count, const char *name)
+{
+	char text[512];
+	struct iovec iov = { .iov_base = text };
+	union {
+		char buf[CMSG_SPACE(KEEP_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct msghdr msg = { .msg_name = (void *)&s->manager,
+			      .msg_namelen = s->manager_len,
+			      .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control.buf,
+			      .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	if (s->notify_fd < 0)
+		return true;
+	iov.iov_len = (size_t)snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", name);
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(cmsg), fds, count * sizeof(int));
+	return sendmsg(s->notify_fd, &msg, MSG_NOSIGNAL) >= 0;
+}
+
 /* Main thread */
 
 static void send_status(struct service *s)

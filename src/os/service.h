@@ -74,6 +74,12 @@ int service_init(struct service *s);
  * It never waits for the service manager. What cannot be said is said later, STOPPING=1 not at all.
  */
 int service_run(struct service *s);
+/**
+ * service_keep() - have the service manager keep copies of @count of @fds, as @name, for the next process
+ * Three at most, with one name. Returns false if that could not be said; without a manager, and without
+ * room in its unit, nobody keeps them.
+ */
+bool service_keep(const struct service *s, const int *fds, size_t count, const char *name);
 void service_clean(struct service *s);
 
 #endif

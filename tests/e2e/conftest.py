@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import time
@@ -107,22 +108,42 @@ class Lab:
     def down(self):
         return self.run("down")
 
-    def exec(self, host, *command, **options):
-        return self.run("exec", host, *command, **options)
+    def inside(self, host, *command):
+        """The command that lab/exec becomes: it is run so often that bash would be half of the time."""
+        return ["ip", "netns", "exec", f"l3dsr-{self.name}-{host}", *map(str, command)]
+
+    def exec(self, host, *command, check=True, timeout=40, **options):
+        """Run a command on a host; its output is captured as text."""
+        options.setdefault("text", True)
+        done = subprocess.run(self.inside(host, *command), env=self.environ, capture_output=True,
+                              timeout=timeout, **options)
+        if check and done.returncode:
+            pytest.fail(f"{' '.join(map(str, command))} on {host} returned {done.returncode}:\n"
+                        f"{done.stdout}{done.stderr}")
+        return done
 
     def popen(self, host, *command, **options):
         """A command that goes on while the test does; the test ends it."""
-        return subprocess.Popen([TOP / "lab" / "exec", host, *map(str, command)],
-                                env=self.environ, **options)
+        return subprocess.Popen(self.inside(host, *command), env=self.environ, **options)
 
-    def daemon(self, verb, name, **options):
+    def daemon(self, verb, name, *arguments, **options):
         """lab/daemon; returns the pids for `pids`."""
         if verb == "kill":
             self.killed.add(name)
         elif verb == "start":
             self.killed.discard(name)
-        done = self.run("daemon", verb, name, **options)
+        done = self.run("daemon", verb, name, *arguments, **options)
         return [int(pid) for pid in done.stdout.split()] if verb == "pids" else done
+
+    def pid(self, name):
+        """Of a daemon; None if it does not run."""
+        try:
+            return int((self.state / f"{name}.pid").read_text() or 0) or None
+        except FileNotFoundError:
+            return None
+
+    def pids(self):
+        return {name: self.pid(name) for name in self.daemons}
 
     def impair(self, *arguments):
         return self.run("impair", *arguments)
@@ -170,9 +191,9 @@ class Lab:
         """All counters of a daemon, which it logs when it is asked to by SIGUSR1."""
         path = self.state / f"daemon-{name}.log"
         start = path.stat().st_size
-        pids = self.daemon("pids", name)
-        assert pids, f"{name} is not running"
-        os.kill(pids[0], signal.SIGUSR1)
+        pid = self.pid(name)
+        assert pid, f"{name} is not running"
+        os.kill(pid, signal.SIGUSR1)
 
         def complete():
             with open(path, "rb") as log:
@@ -210,11 +231,15 @@ class Lab:
         wrong = []
         if not (self.state / "up").exists():
             return wrong
+        running = [pid for pid in self.pids().values() if pid]
+        for pid in running:
+            os.kill(pid, signal.SIGTERM)
+        if running:
+            wait_until(lambda: not any(self.pids().values()), 20, "the end of the daemons")
         for name in self.daemons:
-            if self.daemon("pids", name):
-                self.run("daemon", "stop", name, check=False)
             status = self.state / f"{name}.status"
-            told = status.read_text().strip() if status.exists() else "none"
+            told = wait_until(lambda: status.exists() and status.read_text().strip(),
+                              what=f"how {name} ended")
             if told != "exit 0" and not (name in self.killed and told == "signal 9"):
                 wrong.append(f"{name} ended with {told}")
             wrong += [f"{name} stopped: {packets} packets, {verdicts} verdicts"
@@ -263,12 +288,12 @@ def lab(session_lab):
     """The running lab of the session: leave it as you found it."""
     for name in DAEMONS:
         # The test in which it went away has failed. This one may not.
-        if not session_lab.daemon("pids", name):
+        if not session_lab.pid(name):
             session_lab.daemon("start", name)
-    before = {name: session_lab.daemon("pids", name) for name in DAEMONS}
+    before = session_lab.pids()
     yield session_lab
     assert not session_lab.sanitizer_reports()
-    assert {name: session_lab.daemon("pids", name) for name in DAEMONS} == before
+    assert session_lab.pids() == before
 
 
 @pytest.fixture
@@ -297,6 +322,9 @@ def pytest_configure(config):
                             "data plane of userspace, too")
     if os.geteuid() != 0:
         pytest.exit("the end-to-end tests need root", returncode=2)
+    # As lab/exec does it, for the programs that tests run on hosts.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
     # As Ctrl-C does: end the tests, but take the labs down.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 

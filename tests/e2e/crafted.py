@@ -231,12 +231,19 @@ def how_it_ends(sock):
 
 # Packets
 
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/socket.h, linux/if_packet.h
+
+
 class Capture:
-    """What goes through the interface of a host from now on, both ways."""
+    """What goes through the interface of a host from now on, both ways; all of it, or the test fails."""
+
+    BUFFER = 64 << 20
 
     def __init__(self, lab, host):
         with inside(lab, host):
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self.BUFFER)
             self.socket.bind(("eth0", ETH_P_ALL))
         self.socket.setblocking(False)
         self.seen = []
@@ -253,6 +260,9 @@ class Capture:
             try:
                 data, address = self.socket.recvfrom(65536)
             except BlockingIOError:
+                _, lost = struct.unpack("II", self.socket.getsockopt(SOL_PACKET,
+                                                                     PACKET_STATISTICS, 8))
+                assert not lost
                 return self.seen
             if address[1] == ETH_P_IP:
                 self.seen.append(IP(data))

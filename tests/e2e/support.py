@@ -83,7 +83,7 @@ def stopped(pid):
 
 
 @contextlib.contextmanager
-def paused(pids):
+def paused(*pids):
     """These processes stand still meanwhile."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -234,7 +234,7 @@ class CraftedTcp:
             self.tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
 
     def __enter__(self):
-        self.tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        self.tap.setsockopt(socket.SOL_SOCKET, crafted.SO_RCVBUFFORCE, 8 << 20)
         self.tap.bind(("eth0", 0x0800))
         # Of its own name, so that several clients can be there at once.
         self.lab.exec("client", "nft", "-f", "-", input=f"""

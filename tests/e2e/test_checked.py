@@ -208,8 +208,9 @@ def test_small_requests(strict_lab, capture, tmp_path):
         assert crafted.fetch(strict_lab, f"/page/{number}").status == 200
     capture.finish()
     counts = capture.check()
-    assert counts["connections", "spliced"] == counts["handshakes", "SYN"] == 14
-    assert counts["handshakes", "isn_b of the record"] == 14
+    assert counts["connections", "spliced"] == counts["handshakes", "isn_b of the record"] == 14
+    # An offer that has waited is repeated.
+    assert counts["handshakes", "SYN"] >= 14
     # The first packet of a client that is far has no timestamps; on a machine that stands still for a
     # moment somebody is.
     far = 14 - counts["handshakes", "ts_b of the record"]
@@ -360,7 +361,8 @@ def test_reset_by_the_server(strict_lab, capture):
     capture.finish()
     counts = capture.check()
     assert counts["connections", "spliced"] == 1
-    assert counts[TO_SERVER, "packets"] > 10
+    # 10,000 bytes are seven segments.
+    assert counts[TO_SERVER, "packets"] > 8
 
 
 # What other tests do, under the checker

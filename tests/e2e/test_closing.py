@@ -14,9 +14,9 @@ import time
 import pytest
 
 import crafted
-from conftest import DAEMONS, wait_until
+from conftest import DAEMONS, VIP, wait_until
 from peers import Servers, answer_header, nothing_left, read_all, read_request, relayed
-from support import ACK, RST, SYN, CraftedTcp, paused
+from support import ACK, RST, SYN, CraftedTcp, build_segment, paused
 
 CLOSING_S = 1
 IDLE_S = 2
@@ -322,23 +322,58 @@ def test_an_idle_connection_is_forgotten(own_lab, tmp_path):
         assert crafted.how_it_ends(sock) == ("reset", b"")
 
 
+def test_end_that_nobody_acknowledges(own_lab, tmp_path):
+    """The web server repeats its FIN. That is not the client's, so the connection is not over for closing_s."""
+    crafted.up(own_lab, tmp_path, **{
+        name: crafted.replaced(crafted.template(name), "closing_s = 5;", f"closing_s = {CLOSING_S};")
+        for name in DAEMONS})
+    with CraftedTcp(own_lab) as tcp:
+        tcp.connect(isn=1000)
+        tcp.send(crafted.request("/page/1", "Connection: close"))
+        last, pause = time.monotonic(), 0
+        # The bridge looks every closing_s.
+        while pause < 2 * CLOSING_S + 0.5:
+            segment = tcp.receive(timeout=10)
+            assert segment, f"nothing more came after a pause of {pause:.1f} s"
+            assert not segment.flags & RST
+            now = time.monotonic()
+            last, pause = now, now - last
+        assert segment.payload.endswith(b"/page/1\n")
+        tcp.reset()
+
+
 # SYNs that come twice
+
+MSS = struct.pack("!BBH", 2, 4, 1460)
+
+
+def first_page(tcp, syn_ack, path):
+    """Complete the handshake, and ask."""
+    tcp.ack = syn_ack.seq + 1
+    tcp.send(flags=ACK)
+    tcp.send(crafted.request(path))
+    assert tcp.read(lambda data: f"{path}\n".encode() in data).startswith(b"HTTP/1.1 200 ")
+
+
+def begin(tcp, isn, path):
+    """A connection without other options, and its first page. Returns the SYN."""
+    tcp.seq = isn
+    syn = tcp.send(flags=SYN, ack=0, options=MSS)
+    first_page(tcp, tcp.expect(SYN | ACK), path)
+    return syn
+
 
 def test_syn_repeated_with_the_same_number(lab):
     """One connection, whichever SYN-ACK the client answers."""
     before = lab.counters("balancer")
     with CraftedTcp(lab) as tcp:
         tcp.seq = 1000
-        options = struct.pack("!BBH", 2, 4, 1460)
-        syn = tcp.send(flags=SYN, ack=0, options=options)
+        syn = tcp.send(flags=SYN, ack=0, options=MSS)
         first = tcp.expect(SYN | ACK)
         tcp.resend(syn)
         second = tcp.expect(SYN | ACK)
         assert (first.seq, first.ack) == (second.seq, second.ack)
-        tcp.ack = first.seq + 1
-        tcp.send(flags=ACK)
-        tcp.send(crafted.request("/page/1"))
-        assert tcp.read(lambda data: b"/page/1\n" in data).startswith(b"HTTP/1.1 200 ")
+        first_page(tcp, first, "/page/1")
         # Late: the connection is steered by now. The balancer's kernel takes it for the begin of
         # another one, which the client's challenge does not confirm.
         tcp.resend(syn)
@@ -355,12 +390,11 @@ def test_syn_repeated_with_another_number(lab):
     """A client that begins anew before its first handshake is over."""
     with CraftedTcp(lab) as tcp:
         tcp.seq = 1000
-        options = struct.pack("!BBH", 2, 4, 1460)
-        tcp.send(flags=SYN, ack=0, options=options)
+        tcp.send(flags=SYN, ack=0, options=MSS)
         first = tcp.expect(SYN | ACK)
         assert first.ack == 1001
         tcp.seq = 0x40000000
-        syn = tcp.send(flags=SYN, ack=0, options=options)
+        syn = tcp.send(flags=SYN, ack=0, options=MSS)
         # What acknowledges the old SYN is answered as RFC 9293, 3.10.7.3 says.
         old = tcp.expect(ACK)
         assert old.ack == 1001
@@ -374,12 +408,105 @@ def test_syn_repeated_with_another_number(lab):
                     return segment
             return None
 
-        answer = wait_until(begun_anew, what="an answer to the second SYN")
-        tcp.ack = answer.seq + 1
-        tcp.send(flags=ACK)
+        first_page(tcp, wait_until(begun_anew, what="an answer to the second SYN"), "/page/1")
+        tcp.reset()
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_port_used_again_behind_a_late_syn(lab, answered):
+    """
+    The balancer's kernel still waits for an answer to the SYN that came late: it says so, and has said so
+    before the new SYN comes, or could not yet.
+    """
+    before = lab.counters("balancer")
+    with CraftedTcp(lab) as tcp:
+        syn = begin(tcp, 1000, "/page/1")
+        with contextlib.nullcontext() if answered else paused(lab.pid("balancer")):
+            tcp.resend(syn)
+            if answered:
+                tcp.expect(SYN | ACK)
+                tcp.send(flags=ACK)
+            tcp.seq = 0x40000000
+            syn = tcp.send(flags=SYN, ack=0, options=MSS)
+
+        def begun_anew():
+            """As a client does that waits for a SYN-ACK: what acknowledges anything else is reset."""
+            tcp.resend(syn)
+            while segment := tcp.receive(0.6):
+                if segment.flags & (SYN | ACK) == SYN | ACK and segment.ack == 0x40000001:
+                    return segment
+                if segment.flags & (ACK | RST) == ACK:
+                    assert segment.ack == 1001
+                    tcp.send(flags=RST, seq=segment.ack, ack=0)
+            return None
+
+        first_page(tcp, wait_until(begun_anew, what="an answer to the new SYN"), "/page/2")
+        tcp.reset()
+    crafted.counted(lab, "balancer", before, accepted=2, flows_reused=1)
+
+
+def test_port_used_again_before_a_late_syn(lab):
+    """The SYN that comes late, or from somebody else, does not end the handshake that is in progress."""
+    before = lab.counters("balancer")
+    with CraftedTcp(lab) as tcp:
+        late = begin(tcp, 1000, "/page/1")
+        tcp.seq = 0x40000000
+        tcp.send(flags=SYN, ack=0, options=MSS)
+        answer = tcp.expect(SYN | ACK)
+        tcp.resend(late)
+        # It says that it waits for the new one's ACK.
+        assert tcp.expect(ACK).ack == 0x40000001
+        first_page(tcp, answer, "/page/2")
+        tcp.reset()
+    crafted.counted(lab, "balancer", before, accepted=2, flows_reused=1)
+
+
+def test_port_used_again_without_an_ack(lab):
+    """The request completes the handshake. It comes twice before a bridge has answered, and counts once."""
+    before = lab.counters("balancer")
+    with CraftedTcp(lab) as tcp:
+        tcp.connect(isn=1000)
         tcp.send(crafted.request("/page/1"))
         assert tcp.read(lambda data: b"/page/1\n" in data).startswith(b"HTTP/1.1 200 ")
+        tcp.seq = 0x40000000
+        tcp.send(flags=SYN, ack=0, options=MSS)
+        tcp.timestamps = False
+        tcp.ack = tcp.expect(SYN | ACK).seq + 1
+        with paused(lab.pid("balancer")):
+            tcp.resend(tcp.send(crafted.request("/page/2")))
+        tcp.read(lambda data: b"/page/2\n" in data)
         tcp.reset()
+    crafted.counted(lab, "balancer", before, accepted=2, flows_reused=1, drop_held_duplicate=1)
+
+
+@pytest.mark.only("kernel")
+def test_port_used_again_with_a_doubled_request(lab):
+    """The copy has waited for the daemon since before the handover: it does not go the way of the old one."""
+    paths = [crafted.path_of(lab, backend) for backend in ("backend1", "backend2")]
+    before = lab.counters("balancer")
+    with CraftedTcp(lab) as tcp, crafted.nft(lab, "backend1", f"""
+            counter astray {{ }}
+            chain prerouting {{
+                type filter hook prerouting priority -400
+                tcp sport {tcp.port} tcp sequence >= 0x40000000 counter name astray
+            }}"""):
+        tcp.connect(isn=1000)
+        tcp.send(crafted.request(paths[0]))
+        tcp.read(lambda data: data.endswith(f"{paths[0]}\n".encode()))
+        tcp.seq = 0x40000000
+        tcp.send(flags=SYN, ack=0, options=MSS)
+        tcp.timestamps = False
+        tcp.ack = tcp.expect(SYN | ACK).seq + 1
+        with paused(lab.pid("balancer")):
+            request = tcp.send(crafted.request(paths[1]))
+            # Many batches of something else, in which the bridge answers.
+            for number in range(2000):
+                tcp.resend(build_segment(tcp.address, VIP, 1000 + number, 80, 1, 0, RST, 0, b"", b""))
+            tcp.resend(request)
+        tcp.read(lambda data: data.endswith(f"{paths[1]}\n".encode()))
+        crafted.counted(lab, "balancer", before, open_sent=2, accepted=2)
+        tcp.reset()
+        assert crafted.nft_packets(lab, "backend1", "astray") == 0
 
 
 def test_syn_that_is_taken_back(lab):
@@ -389,7 +516,7 @@ def test_syn_that_is_taken_back(lab):
         tcp.connect(isn=1000)
         tcp.send(crafted.request("/page/1"))
         assert tcp.read(lambda data: b"/page/1\n" in data).startswith(b"HTTP/1.1 200 ")
-        tcp.send(flags=SYN, seq=0x40000000, ack=0, options=struct.pack("!BBH", 2, 4, 1460))
+        tcp.send(flags=SYN, seq=0x40000000, ack=0, options=MSS)
         assert tcp.expect(SYN | ACK).ack == 0x40000001
 
         def half_open():
@@ -434,7 +561,7 @@ def test_bridge_that_is_late(own_lab, tmp_path):
     path = crafted.path_of(own_lab, "backend1")
     before = own_lab.counters("bridge1")
     with crafted.connect(own_lab) as sock:
-        with paused(own_lab.daemon("pids", "bridge1")):
+        with paused(own_lab.pid("bridge1")):
             begin = time.monotonic()
             answer = crafted.ask(sock, path)
             answer.seconds = time.monotonic() - begin

@@ -46,8 +46,15 @@ def rows(lab, name, *words):
 
 def both(lab, name, *words):
     """As rows(), and the text has the same cells, but for an age."""
-    found = rows(lab, name, *words)
-    lines = ctl(lab, name, *words).splitlines()
+    def ageless():
+        return [{**row, "age": None} for row in rows(lab, name, *words)]
+
+    def settled():
+        before, lines, found = ageless(), ctl(lab, name, *words).splitlines(), rows(lab, name, *words)
+        # What has changed meanwhile, such as a counter of the last ACK of a client, is no difference.
+        return (found, lines) if ageless() == before else None
+
+    found, lines = wait_until(settled, what="two equal tables")
     assert len(lines) == len(found) + 1
     for row, line in zip(found, lines[1:]):
         words = [word for value in row.values() if isinstance(value, str) for word in value.split()]
@@ -107,7 +114,6 @@ def end_of(sock):
     return "{}:{}".format(*sock.getsockname())
 
 
-@pytest.mark.both
 def test_flows(own_lab, tmp_path):
     crafted.up(own_lab, tmp_path, **{name: crafted.template(name) + "threads = 2;\n"
                                      for name in DAEMONS})
@@ -175,7 +181,7 @@ def test_flows_of_a_service_that_is_gone(own_lab):
 
 
 # As many as a busy host has, put into the map as the daemon's verdicts would.
-MANY = 200_000
+MANY = 50_000
 
 
 @pytest.mark.only("kernel")
@@ -200,7 +206,7 @@ def test_many_flows(own_lab, tmp_path):
 
     assert len(shown()) == MANY
     assert len(shown("backend=cache1")) + len(shown("backend=cache2")) == MANY
-    assert shown("client=10.1.2.3") == {"10.1.2.3:1000"}
+    assert shown("client=10.0.2.3") == {"10.0.2.3:1000"}
     slowest, stop = [], threading.Event()
 
     def clients():
@@ -382,7 +388,6 @@ def test_the_socket(own_lab):
     (own_lab.state / "bridge1.status").write_text("exit 0\n")
 
 
-@pytest.mark.both
 @pytest.mark.once
 def test_hostile_clients(own_lab):
     """Garbage, silence, thousands, and those that do not read: packets and other clients go on."""
@@ -418,7 +423,7 @@ def test_a_thousand_clients(own_lab):
     own_lab.up()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-    pid, = own_lab.daemon("pids", "balancer")
+    pid = own_lab.pid("balancer")
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     try:
         with contextlib.ExitStack() as stack:
@@ -447,7 +452,7 @@ def test_clients_that_do_not_read(own_lab, tmp_path):
     crafted.up(own_lab, tmp_path, balancer=crafted.replaced(
         crafted.template("balancer"), "pools = (", "pools = (" + pools))
     assert len(ctl(own_lab, "balancer", "show", "pools")) > 400_000
-    pid, = own_lab.daemon("pids", "balancer")
+    pid = own_lab.pid("balancer")
     descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(ask_raw(own_lab, "balancer", b"show\tpools\n"))
@@ -470,14 +475,14 @@ def test_clients_that_do_not_read(own_lab, tmp_path):
 def test_a_worker_that_stands_still(own_lab):
     """Who asks is told so, and the daemon goes on."""
     own_lab.up()
-    pid, = own_lab.daemon("pids", "balancer")
+    pid = own_lab.pid("balancer")
     result = []
 
     def ask():
         result.append(rows(own_lab, "balancer", "show", "flows"))
 
     # The whole process: the answer comes when it goes on.
-    with paused([pid]):
+    with paused(pid):
         thread = threading.Thread(target=ask)
         thread.start()
     thread.join()

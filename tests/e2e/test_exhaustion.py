@@ -17,9 +17,9 @@ import crafted
 from conftest import DAEMONS, VIP, sha256_of, wait_until
 from flooding import memory_kb
 from raw import kernel_counters
-from support import BRIDGE_OF, increase, paused
+from support import ACK, BRIDGE_OF, RST, SYN, CraftedTcp, increase, paused
 from test_daemons import command
-from test_load import many_files, pid_of
+from test_load import many_files
 from test_reload import taken, with_second
 
 # They take the machine for themselves, and the times of tests beside them would not hold.
@@ -65,7 +65,7 @@ def finish(sockets, timeout=20):
 @contextlib.contextmanager
 def few_files(lab, name, spare):
     """A daemon may open no more than that many files beyond those that it has open."""
-    pid = pid_of(lab, name)
+    pid = lab.pid(name)
     numbers = [int(number) for number in os.listdir(f"/proc/{pid}/fd")]
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(numbers) + 1 + spare, before[1]))
@@ -301,7 +301,7 @@ def test_queue_length(own_lab, tmp_path):
     """While the daemon stands still, its queues fill up; what is lost, the clients repeat."""
     crafted.up(own_lab, tmp_path, balancer=with_limits("balancer", patient(), queue_length=4))
     with contextlib.ExitStack() as stack:
-        with paused(own_lab.daemon("pids", "balancer")):
+        with paused(own_lab.pid("balancer")):
             sockets = [stack.enter_context(sock) for sock in connect_many(own_lab, 60)]
             dropped = wait_until(lambda: dropped_full(own_lab, "balancer"))
             assert dropped >= 60 - 4 * 4
@@ -322,7 +322,7 @@ def test_queue_length_with_requests(own_lab, tmp_path):
     crafted.up(own_lab, tmp_path, balancer=with_limits("balancer", patient(), queue_length=4))
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(crafted.connect(own_lab)) for _ in range(60)]
-        with paused(own_lab.daemon("pids", "balancer")):
+        with paused(own_lab.pid("balancer")):
             for number, sock in enumerate(sockets):
                 sock.sendall(crafted.request(f"/page/{number}"))
             dropped = wait_until(lambda: dropped_full(own_lab, "balancer"))
@@ -335,6 +335,24 @@ def test_queue_length_with_requests(own_lab, tmp_path):
     assert counters["queue_dropped_undelivered"] == 0
     assert counters["accepted"] == 60
     assert own_lab.log("balancer").count("packets because a queue was full") == 1
+
+
+@pytest.mark.only("kernel")
+def test_requests_that_wait_in_the_queue(own_lab, tmp_path):
+    """The daemon has stood still. What it accepts then is not driven out before the requests were read."""
+    crafted.up(own_lab, tmp_path, balancer=with_limits("balancer", patient(), requests=64))
+    with contextlib.ExitStack() as stack:
+        with paused(own_lab.pid("balancer")):
+            sockets = [stack.enter_context(sock) for sock in connect_many(own_lab, 20)]
+            finish(sockets)
+            for number, sock in enumerate(sockets):
+                sock.sendall(crafted.request(f"/page/{number}"))
+            silent = [stack.enter_context(sock) for sock in connect_many(own_lab, 200)]
+            finish(silent)
+        for sock in sockets:
+            assert crafted.response(sock).status == 200
+        wait_until(lambda: own_lab.counters("balancer").get("sockets_evicted") == 200 - 64,
+                   what="the end of the silent ones before the last")
 
 
 # The backlog of the listening socket
@@ -371,7 +389,10 @@ def test_backlog(own_lab, tmp_path, cookies, backlog, count):
 
 @pytest.mark.once
 def test_backlog_and_reload(own_lab, tmp_path):
-    """What was told of a socket is not told again when the configuration is another one."""
+    """What was told of a socket is not told again when the configuration is another one.
+
+    A SYN that comes twice was answered twice: the kernel counts one of them as dropped, and nothing was full.
+    """
     crafted.up(own_lab, tmp_path, balancer=patient())
     own_lab.daemon("stop", "balancer")
     one = own_lab.config("balancer")
@@ -388,6 +409,13 @@ def test_backlog_and_reload(own_lab, tmp_path):
         own_lab.exec("balancer", "sysctl", "-qw", "net.core.somaxconn=8")
         own_lab.daemon("start", "balancer")
         before = kernel_counters(own_lab, "balancer")["TcpExtListenDrops"]
+        for _ in range(20):
+            with CraftedTcp(own_lab) as tcp:
+                syn = tcp.send(flags=SYN, seq=1000, ack=0)
+                tcp.expect(SYN | ACK)
+                tcp.resend(syn)
+                tcp.expect(SYN | ACK)
+                tcp.send(flags=RST, seq=1001, ack=0)
         overflow()
         for text in (with_second(own_lab, "balancer"), one):
             taken(own_lab, "balancer", text)
@@ -402,7 +430,7 @@ def test_backlog_and_reload(own_lab, tmp_path):
 @pytest.mark.parametrize("name", ["balancer", "bridge1"])
 def test_too_little_memory_at_the_start(own_lab, name):
     own_lab.up()
-    needed = memory_kb(pid_of(own_lab, name))["VmSize"]
+    needed = memory_kb(own_lab.pid(name))["VmSize"]
     own_lab.daemon("stop", name)
     line = command(own_lab, name)
     for part in (4, 2):
@@ -421,10 +449,10 @@ def test_no_more_memory_in_flight(own_lab):
     """Nothing is allocated for what comes, so nothing is missing when there is nothing to get."""
     own_lab.up()
     for name in DAEMONS:
-        size = memory_kb(pid_of(own_lab, name))["VmSize"] * 1024
-        limit = resource.prlimit(pid_of(own_lab, name), resource.RLIMIT_AS)
+        size = memory_kb(own_lab.pid(name))["VmSize"] * 1024
+        limit = resource.prlimit(own_lab.pid(name), resource.RLIMIT_AS)
         assert limit[0] == resource.RLIM_INFINITY
-        resource.prlimit(pid_of(own_lab, name), resource.RLIMIT_AS, (size, limit[1]))
+        resource.prlimit(own_lab.pid(name), resource.RLIMIT_AS, (size, limit[1]))
     with many_files(), contextlib.ExitStack() as stack:
         for number in range(500):
             keep(own_lab, stack, f"/page/{number}")

@@ -39,7 +39,8 @@ def test_round_trip_time(lab, delay_ms):
         port = sock.getsockname()[1]
         shortest = wait_until(lambda: shortest_ms(lab, port), what="a measured round trip")
     if 2 * delay_ms >= far_ms(lab):
-        assert 2 * delay_ms <= shortest < 3 * delay_ms
+        # The relay adds what the machine keeps it waiting, so how much more is no matter of the bridge.
+        assert 2 * delay_ms <= shortest < 2 * delay_ms + 100
         assert lab.counters("bridge1")["unmeasured"] == before + 1
     else:
         assert shortest < 2 * delay_ms

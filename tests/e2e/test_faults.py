@@ -32,7 +32,7 @@ def test_netlink_overrun(own_lab):
     path = crafted.path_of(own_lab, "backend1")
     with crafted.connect(own_lab, timeout=20) as idle:
         assert crafted.ask(idle, path).status == 200
-        with paused(own_lab.daemon("pids", "balancer")), syn_flood(own_lab, 100000, 1) as flood:
+        with paused(own_lab.pid("balancer")), syn_flood(own_lab, 100000, 1) as flood:
             flood.wait(timeout=20)
         counters = wait_until(lambda: (lambda c: c if c["queue_dropped_undelivered"] else None)(
             own_lab.counters("balancer")), 15, "queue_dropped_undelivered")
@@ -87,7 +87,7 @@ def test_stopped_for_a_while(own_lab, victim):
                              timeout=60)
         wait_until(lambda: moving(own_lab, backend, before), what="both transfers")
         with Visitors(own_lab, VISITORS, timeout=20) as visitors:
-            with paused(own_lab.daemon("pids", daemon)):
+            with paused(own_lab.pid(daemon)):
                 # As long as that: this is the fault itself.
                 time.sleep(STOP_SECONDS)
                 if carried:

@@ -219,6 +219,26 @@ def test_a_repeated_offer_is_answered_again(lab):
         wait_until(lambda: not crafted.server_connections(lab, "backend1", offer.client[1]))
 
 
+@pytest.mark.only("kernel")
+def test_an_offer_of_which_the_kernel_alone_knows(lab):
+    """Its id is forgotten. Nobody is told that it is another one: the connection may live."""
+    def forgotten():
+        wait_until(lambda: lab.counters("bridge1")["flows_now"] == 0, what="the end of the copy")
+
+    with Offer(lab) as offer, untouched(lab, reached=1):
+        before = lab.counters("bridge1")
+        offer.send()
+        first = offer.told()
+        forgotten()
+        offer.send()
+        assert offer.told() == first == Told(ACCEPTED, offer.record.id, wscale=10)
+        crafted.counted(lab, "bridge1", before, opens=1, opens_repeated=1, spliced=1, drop_repeated=1)
+        assert crafted.server_connections(lab, "backend1", offer.client[1]) == ["SYN-RECV"]
+        forgotten()
+        offer.send(type=ABORT)
+        wait_until(lambda: not crafted.server_connections(lab, "backend1", offer.client[1]))
+
+
 def test_abort_resets_the_web_servers_half(lab):
     with Offer(lab) as offer:
         before = lab.counters("bridge1")

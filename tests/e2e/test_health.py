@@ -325,7 +325,7 @@ def test_a_web_server_that_hangs(own_lab, tmp_path):
     """Its kernel takes connections, nothing answers: the bridge does, and is not called silent."""
     up(own_lab, tmp_path, backends=2,
        bridges={"bridge1": http_check(1, 'check_path = "/whoami";', "check_timeout_ms = 600;")})
-    with paused([int(pid) for pid in own_lab.exec(
+    with paused(*[int(pid) for pid in own_lab.exec(
             "backend1", "pgrep", "--ns", (own_lab.state / "nginx-backend1.pid").read_text().strip(),
             "--nslist", "net", "nginx").stdout.split()]):
         wait_until(lambda: news(own_lab), what="the news")

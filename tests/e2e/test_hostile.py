@@ -223,7 +223,8 @@ def test_a_flood(own_lab, host, name):
     assert expected or elsewhere
     to, dscp = (VIP, 0) if host == "balancer" else (BRIDGE, 1)
     chance = random.Random(name)
-    packets = [build(to, port, dscp) for port in chance.sample(range(1024, 65536), VARIANTS)]
+    # Those from 10000 on are of connections that the lab makes.
+    packets = [build(to, port, dscp) for port in chance.sample(range(1024, 10000), VARIANTS)]
     with Witness(own_lab) as witness:
         daemon = own_lab.counters(DAEMON_OF[host])
         rules = rule_counters(own_lab, host)
@@ -391,12 +392,17 @@ def test_replayed_messages(own_lab):
         accepted = capture.find(lambda p: UDP in p and p.src == BRIDGE)
         refused = crafted.Told(crafted.REFUSED, crafted.Record.decode(key, record).id,
                                crafted.REASON_FULL).encode(key)
-        before = own_lab.counters("bridge1")
-        flood(own_lab, "backend1", [bytes(record)])
-        wait_until(lambda: changes(before, own_lab.counters("bridge1"))
-                   .get("opens_repeated") == FLOOD)
-        assert changes(before, own_lab.counters("bridge1")).get("opens", 0) == 0
-        assert_all_answered(own_lab, "balancer")
+        for _ in range(2):
+            before = own_lab.counters("bridge1")
+            flood(own_lab, "backend1", [bytes(record)])
+            wait_until(lambda: changes(before, own_lab.counters("bridge1"))
+                       .get("opens_repeated") == FLOOD)
+            assert changes(before, own_lab.counters("bridge1")).get("opens", 0) == 0
+            assert_all_answered(own_lab, "balancer")
+            assert crafted.ask(sock, path).backend == "backend1"
+            if os.environ["L3DSR_DATA_PLANE"] == "kernel":
+                wait_until(lambda: own_lab.counters("bridge1")["flows_now"] == 0,
+                           what="nothing but what the kernel knows")
         # Not the packet itself: on a virtual interface its checksum was never finished.
         for data in bytes(accepted[UDP].payload), refused:
             answer = raw.ipv4(datagram(data), BRIDGE, VIP, socket.IPPROTO_UDP)
@@ -414,7 +420,7 @@ def test_replayed_abort(own_lab):
     with crafted.Capture(own_lab, "balancer") as capture:
         with crafted.connect(own_lab) as sock:
             source = sock.getsockname()
-            with paused(own_lab.daemon("pids", "bridge1")):
+            with paused(own_lab.pid("bridge1")):
                 assert crafted.ask(sock, path).backend == "backend2"
             crafted.reset_close(sock)
         abort = capture.find(lambda p: crafted.is_syn(p) and p[TCP].sport == source[1] and

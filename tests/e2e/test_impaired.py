@@ -7,17 +7,21 @@ both ways go on at the same time, several of each, and their medians are compare
 """
 
 import concurrent.futures
+import errno
 import hashlib
 import itertools
 import math
+import random
 import statistics
 import time
 
 import pytest
 
 import crafted
-from conftest import FILES, SERVERS, VIP, Lab
+from conftest import DAEMONS, FILES, SERVERS, VIP, Lab
+from flooding import Visitors
 from peers import DIRECTIONS, relayed
+from support import paused
 
 pytestmark = pytest.mark.plain
 
@@ -170,3 +174,51 @@ def test_many_short_connections(patient, way):
     for direction in WAYS[way]:
         assert told[direction, "lost"] > 0
         assert told[direction, "duplicated"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("closes", ["client", "server"])
+def test_ports_used_again(patient, closes):
+    """What comes late is of a connection whose port has another one by now."""
+    rounds, headers = 20, ["Connection: close"] if closes == "server" else []
+    unanswered = []
+    with crafted.sysctls(patient, "client", ip_local_port_range="20000 21800", tcp_tw_reuse=1), \
+            relayed(patient, "loss", 5, "reorder", 20, "duplicate", 20) as told, \
+            concurrent.futures.ThreadPoolExecutor(50) as pool:
+
+        def fetch(path):
+            # A connection whose port waits for the end of the last one that had it was not begun.
+            while True:
+                try:
+                    with crafted.connect(patient, timeout=30) as sock:
+                        answer = crafted.ask(sock, path, *headers)
+                        assert answer.text.split() == [answer.backend, "%s:%d" % sock.getsockname(), path]
+                        return not headers or crafted.how_it_ends(sock) == ("fin", b"")
+                except OSError as error:
+                    if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                        unanswered.append((path, error))
+                        return False
+
+        ended = list(pool.map(fetch, (f"/page/again-{number}" for number in range(rounds * 150))))
+    assert not unanswered and all(ended)
+    assert len(ended) > 1801  # more than there are ports
+    for direction in DIRECTIONS:
+        assert told[direction, "lost"] and told[direction, "duplicated"] and told[direction, "reordered"]
+
+
+@pytest.mark.long
+def test_daemons_that_stand_still(patient):
+    """Now one, now another, for longer than an offer or its memory lasts: requests are late and no more."""
+    chance = random.Random(1)
+    until = time.monotonic() + 60
+    with relayed(patient, "loss", 1, "reorder", 5, "duplicate", 5) as told, \
+            Visitors(patient, 24, timeout=30) as visitors:
+        while time.monotonic() < until:
+            # These times are the fault itself.
+            with paused(patient.pid(chance.choice(DAEMONS))):
+                time.sleep(chance.choice((0.02, 0.1, 0.25, 0.35, 0.7, 1.1, 1.5, 2.5)))
+            time.sleep(chance.uniform(0.05, 0.8))
+    assert visitors.failed == []
+    assert len(visitors.waits) > 1000
+    for direction in DIRECTIONS:
+        assert told[direction, "lost"] and told[direction, "duplicated"]

@@ -60,7 +60,7 @@ def test_backends(own_lab, count):
     assert len(own_lab.daemons) == 1 + count
     for number in range(1, count + 1):
         assert own_lab.curl(f"http://192.168.33.{29 + number}/whoami").backend == f"backend{number}"
-        assert own_lab.daemon("pids", f"bridge{number}")
+        assert own_lab.pid(f"bridge{number}")
     assert {own_lab.curl(f"/page/{page}").backend for page in range(60)} == \
         {f"backend{number}" for number in range(1, count + 1)}
     before = pids(own_lab)
@@ -99,12 +99,12 @@ def test_uploads_are_kept(lab, how):
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_exec_passes_input_output_and_status(lab, host):
-    done = lab.exec(host, "sh", "-c", "cat; echo err >&2; exit 7", input="in\n", check=False)
+    done = lab.run("exec", host, "sh", "-c", "cat; echo err >&2; exit 7", input="in\n", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "in\n", "err\n")
 
 
 def test_exec_refuses_what_is_no_host(lab):
-    assert lab.exec("switch", "true", check=False).returncode == 1
+    assert lab.run("exec", "switch", "true", check=False).returncode == 1
 
 
 def test_no_way_out(lab):

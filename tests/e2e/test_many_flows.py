@@ -13,7 +13,6 @@ import crafted
 from conftest import DAEMONS, SERVERS, VIP
 from flooding import memory_kb
 from test_kernel_bridge import slab_bytes
-from test_load import pid_of
 
 pytestmark = [pytest.mark.alone, pytest.mark.plain, pytest.mark.only("kernel")]
 
@@ -156,7 +155,7 @@ def test_many_flows(own_lab, tmp_path, capsys, flows):
         files.append(tmp_path / f"{name}.conf")
         files[-1].write_text(text)
     own_lab.up("--no-web", *files)
-    before = {name: memory_kb(pid_of(own_lab, name))["VmRSS"] for name in DAEMONS}
+    before = {name: memory_kb(own_lab.pid(name))["VmRSS"] for name in DAEMONS}
     begin_s = time.monotonic()
     with processes(own_lab, share) as pipes:
         all_answered(pipes, share)
@@ -164,7 +163,7 @@ def test_many_flows(own_lab, tmp_path, capsys, flows):
         assert learned(own_lab) == flows
         assert sum(spliced(own_lab).values()) >= flows
         assert "flows_not_learned" not in own_lab.counters("balancer")
-        after = {name: memory_kb(pid_of(own_lab, name))["VmRSS"] for name in DAEMONS}
+        after = {name: memory_kb(own_lab.pid(name))["VmRSS"] for name in DAEMONS}
         for pipe in pipes:
             pipe.send("again")
         all_answered(pipes, share)

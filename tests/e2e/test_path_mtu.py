@@ -73,6 +73,8 @@ def far(lab):
             lab.exec(host, "ip", "route", "add", FAR_NET, "via", ROUTER)
         yield lab
     finally:
+        # The kernel takes its time for what is in a namespace that is gone.
+        subprocess.run(["ip", "-n", switch, "link", "delete", "router"], check=False)
         for name in (client, router):
             subprocess.run(["ip", "netns", "delete", name], check=False)
         for host in HOSTS_OF_THE_LAN:

@@ -29,12 +29,12 @@ def reload(lab, name, text=None):
     if text is not None:
         (lab.state / f"{name}.conf").write_text(text)
     log, before = len(lab.log(name)), told(lab, name)
-    pid, = lab.daemon("pids", name)
+    pid = lab.pid(name)
     os.kill(pid, signal.SIGHUP)
 
     def news():
         lines = [line for line in told(lab, name)[len(before):]
-                 if not line.startswith(("STATUS=", "WATCHDOG="))]
+                 if not line.startswith(("STATUS=", "WATCHDOG=", "FDSTORE=", "FDNAME="))]
         return lines if "READY=1" in lines else None
 
     lines = wait_until(news, what=f"READY=1 of {name}")
@@ -81,13 +81,19 @@ def in_background(function, *arguments):
 
 @contextlib.contextmanager
 def load(lab, seconds, port=80):
-    """wrk with a new connection for each request, of which none may fail."""
+    """wrk with a new connection for each request, of which none may fail.
+
+    Each waits a little for its request, so that the machine has time for what the test is about.
+    """
     script = lab.state / "reload.lua"
     script.write_text("""
         local number = 0
         function request()
             number = number + 1
             return wrk.format("GET", "/page/reload-" .. number)
+        end
+        function delay()
+            return 10
         end
         """)
     client = lab.popen("client", "wrk", "-t", 2, "-c", 16, "-d", seconds, "--timeout", "10s",

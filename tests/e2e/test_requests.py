@@ -14,7 +14,7 @@ import crafted
 from conftest import FILES, SERVERS, VIP, sha256_of, wait_until
 from support import (ACK, BRIDGE_OF, CLIENTS, FIN, PSH, CraftedTcp, backends_of, increase, paused)
 
-pytestmark = [pytest.mark.both, pytest.mark.everywhere]
+pytestmark = pytest.mark.everywhere
 
 NAMES = [f"/page/name-{number}" for number in range(8)]
 CLOSE = "Connection: close"
@@ -138,7 +138,7 @@ def test_a_request_is_sent_again_while_it_is_offered(own_lab):
     path = NAMES[0]
     backend = crafted.fetch(own_lab, path).backend
     before = own_lab.counters("balancer")
-    with CraftedTcp(own_lab) as client, paused(own_lab.daemon("pids", BRIDGE_OF[backend])):
+    with CraftedTcp(own_lab) as client, paused(own_lab.pid(BRIDGE_OF[backend])):
         client.connect()
         whole = client.send(crafted.request(path))
         client.resend(whole)

@@ -8,13 +8,11 @@ import os
 import pytest
 
 from conftest import FILES, SERVERS, IfaceBytes, sha256_of, wait_until
-from support import lost, packets_sent, sanitized, sha256_of_file
-
-pytestmark = pytest.mark.both
+from support import lost, packets_sent, sha256_of_file
 
 # Segments of 1448 bytes: with timestamps, in packets of 1500.
 SEGMENTS = {"500M.bin": 345304, "100M.bin": 69061}
-LARGE = "100M.bin" if sanitized() else "500M.bin"
+LARGE = "500M.bin"
 
 offloads = pytest.mark.parametrize("offload", ["on", "off"])
 losses = pytest.mark.parametrize("percent", [0, 2], ids=["all", "lossy"])
@@ -80,6 +78,7 @@ def assert_translated(lab, counter, file, offload):
         assert packets < SEGMENTS[file] / 5
 
 
+@pytest.mark.plain
 @offloads
 def test_download(own_lab, offload):
     up(own_lab, offload, 0)
@@ -88,6 +87,7 @@ def test_download(own_lab, offload):
     assert_translated(own_lab, "to_client", LARGE, offload)
 
 
+@pytest.mark.plain
 def test_answers_of_many_connections_pass_the_balancer_by(own_lab):
     """Whole connections, with all that belongs to their beginning and end, of 1 MB each."""
     own_lab.up()
@@ -99,18 +99,21 @@ def test_answers_of_many_connections_pass_the_balancer_by(own_lab):
     assert answers_counted(own_lab) == 0
 
 
+@pytest.mark.plain
 @offloads
 def test_download_with_loss(own_lab, offload):
+    file = LARGE if offload == "on" else "100M.bin"
     up(own_lab, offload, 2)
     before = packets_sent(own_lab, "client")
-    assert own_lab.sha256(f"/files/{LARGE}") == sha256_of(LARGE)
+    assert own_lab.sha256(f"/files/{file}") == sha256_of(file)
     dropped = lost(own_lab)
-    assert_lost(dropped["to_client"], 2, SEGMENTS[LARGE])
+    assert_lost(dropped["to_client"], 2, SEGMENTS[file])
     acknowledgements = packets_sent(own_lab, "client") - before
     assert acknowledgements > 1000
     assert dropped["from_client"] > 0.5 * 2 / 100 * acknowledgements
 
 
+@pytest.mark.both
 @losses
 @offloads
 def test_upload(own_lab, offload, percent):
@@ -127,6 +130,7 @@ def test_upload(own_lab, offload, percent):
         assert_translated(own_lab, "to_server", "100M.bin", offload)
 
 
+@pytest.mark.both
 def test_downloads_in_parallel(own_lab):
     """Eight URLs of one file: the balancer takes a URL as it is, nginx merges the slashes."""
     own_lab.up()
@@ -137,6 +141,7 @@ def test_downloads_in_parallel(own_lab):
         wait_until(lambda: "100M.bin HTTP/1.1\" 200" in own_lab.web_log(backend))
 
 
+@pytest.mark.plain
 def test_the_counter_of_answers_counts(own_lab):
     """The tests above could not fail otherwise."""
     own_lab.up()

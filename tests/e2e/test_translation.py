@@ -194,7 +194,7 @@ def test_packets_are_received_and_answered_in_batches(lab):
         return sum(int(line.split()[2]) for line in lines.splitlines())
 
     before = lab.counters("bridge1")
-    with crafted.Offer(lab) as offer, paused(lab.daemon("pids", "bridge1")):
+    with crafted.Offer(lab) as offer, paused(lab.pid("bridge1")):
         for number in range(64):
             crafted.send_ip(lab, "balancer", offer.packet("A", number, 1))
         wait_until(lambda: waiting() == 64, what="64 packets in the queue")
