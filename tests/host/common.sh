@@ -30,6 +30,24 @@ wait_until() {
 	done
 }
 
+# finish_within SECONDS PID - its exit status; ends it when the time is over, or we are ended
+finish_within() {
+	# shellcheck disable=SC2064
+	trap "kill -s KILL $2 2>/dev/null || :" EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	wait_gone "$1" "$2" || {
+		say "not at its end after $1 seconds"
+		kill -s KILL "$2"
+	}
+	wait "$2"
+}
+
+# content_kernel FILE - is there no complaint of a kernel in it?
+content_kernel() {
+	! grep -E 'WARNING|BUG|Oops|Call Trace|general protection|hung' "$1"
+}
+
 # make_payload DIR - what guests get: the checkout as far as they want it, and the programs
 make_payload() {
 	local program
