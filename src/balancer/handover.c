@@ -21,7 +21,7 @@
 /* Waits before the offer is repeated for the first, second and third time, then before giving up.
  */
 #define OFFER_WAITS  4
-#define OFFERS_MAX   8 /* backends of a large pool that are tried for one connection: 2.4 s at most */
+#define OFFERS_MAX   8 /* for one connection: 2.4 s at most */
 #define PACKET_MAX   65535
 #define HELD_TO_WAKE 8 /* segments held: an initial window of 10 (RFC 6928) is nearly used up */
 
@@ -43,6 +43,7 @@ struct handover {
 	uint64_t tried[CHOICE_TRIED_WORDS];
 	uint32_t tsval, tsecr; /* of the held request: the client's clock, the SYN-ACK's TSval */
 	uint8_t repeats, offers;
+	bool silence; /* one of those tried has not answered */
 };
 
 int handover_init(struct handover_table *t, uint32_t capacity, uint32_t request_bytes,
@@ -192,7 +193,7 @@ static void end_with_reset(struct balancer_worker *w, uint32_t slot)
 	release(w, slot);
 }
 
-/* The best backend that was not tried yet, or NULL. */
+/* The best backend that was not tried yet in this round, or NULL. */
 static const struct backend_settings *best_backend(struct balancer_worker *w, struct handover *h)
 {
 	enum choice_how how;
@@ -203,6 +204,25 @@ static const struct backend_settings *best_backend(struct balancer_worker *w, st
 		counters_add(&w->counters, COUNTER_OVERFLOWED, 1);
 	else if (how == CHOICE_LAST_RESORT)
 		counters_add(&w->counters, COUNTER_LAST_RESORT, 1);
+	return backend;
+}
+
+/*
+ * Once all were tried, who has not answered is asked again, if only because others have refused: its daemon
+ * may be starting again, and there is nobody else.
+ */
+static const struct backend_settings *backend_to_ask(struct balancer_worker *w, struct handover *h)
+{
+	const struct backend_settings *backend;
+
+	if (h->offers++ == OFFERS_MAX)
+		return NULL;
+	backend = best_backend(w, h);
+	if (!backend && h->silence) {
+		h->silence = false;
+		memset(h->tried, 0, sizeof(h->tried));
+		backend = best_backend(w, h);
+	}
 	return backend;
 }
 
@@ -217,13 +237,13 @@ static void end_offer(const struct handover *h, bool taken)
 	load_answered(load_of(h), taken);
 }
 
-/* Offer the connection to the best backend that was not tried yet. */
+/* Offer the connection to the next backend, or reset it. */
 static void offer(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
 	static struct log_limit limit;
 	struct handover *h = &w->handovers.handovers[slot];
 
-	h->backend = h->offers++ < OFFERS_MAX ? best_backend(w, h) : NULL;
+	h->backend = backend_to_ask(w, h);
 	if (!h->backend) {
 		counters_add(&w->counters, COUNTER_NO_BACKEND, 1);
 		log_warning_limited(&limit, now_ms,
@@ -499,6 +519,7 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct service
 	h->choice = (struct choice){ .pool = service->pool_number };
 	h->backend = NULL;
 	h->offers = 0;
+	h->silence = false;
 	h->tsval = o->tsval;
 	h->tsecr = o->tsecr;
 	memset(h->tried, 0, sizeof(h->tried));
@@ -713,6 +734,7 @@ static void offer_unanswered(struct balancer_worker *w, uint32_t slot, uint64_t 
 		return;
 	}
 	counters_add(&w->counters, COUNTER_OPEN_SILENT, 1);
+	h->silence = true;
 	take_back(w, slot);
 	next_backend(w, slot, "no answer", now_ms);
 }

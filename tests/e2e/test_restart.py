@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A balancer that is started again: its sockets outlive it, and no client notices.
+"""Daemons that are started again: no client notices. The balancer's sockets outlive it.
 
 lab/supervise keeps what a daemon leaves, as a service manager does.
 """
@@ -72,6 +72,16 @@ def test_no_request_fails(own_lab, tmp_path, threads):
                 restart(own_lab)
             assert listening(own_lab) == sockets
     assert len(kept(own_lab)) == threads
+
+
+@pytest.mark.plain
+def test_the_only_bridge(own_lab):
+    """Is started again: connections that come meanwhile wait for it."""
+    own_lab.up("--backends", 1)
+    with load(own_lab, 5):
+        for _ in range(2):
+            restart(own_lab, "bridge1")
+    assert_all_known(own_lab)
 
 
 def test_connections_without_a_request(own_lab, tmp_path):

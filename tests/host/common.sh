@@ -48,6 +48,17 @@ content_kernel() {
 	! grep -E 'WARNING|BUG|Oops|Call Trace|general protection|hung' "$1"
 }
 
+# readme_section HEADING - of README.md, up to the next one; what a backslash divides is one line
+readme_section() {
+	awk -v heading="### $1" '/^#/ { here = $0 == heading; next } here' "$TOP/README.md" |
+		sed -e ':line' -e '/\\$/{N; s/ *\\\n */ /; b line}'
+}
+
+# readme_commands HEADING - of that section, one a line
+readme_commands() {
+	readme_section "$1" | sed -n 's/^    //p'
+}
+
 # make_payload DIR - what guests get: the checkout as far as they want it, and the programs
 make_payload() {
 	local program
