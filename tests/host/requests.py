@@ -9,9 +9,11 @@ import datetime
 import http.client
 import sys
 import threading
+import time
 
 CLIENTS = 2
 PATIENCE_S = 60
+PAUSE_S = 0.1  # emulated machines have little time, and daemons that start again want some of it
 
 
 def ask(kind, connection):
@@ -34,6 +36,7 @@ def client(host):
         ask("new", new)
         new.close()
         ask("kept", kept)
+        time.sleep(PAUSE_S)
 
 
 for _ in range(CLIENTS):
