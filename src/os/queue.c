@@ -280,13 +280,13 @@ void queue_accept(struct queue *q, uint16_t number, uint32_t id)
 
 void queue_accept_marked(struct queue *q, uint16_t number, uint32_t id, uint32_t mark)
 {
-	add_verdict(q, number, id, NF_ACCEPT, NULL, 0, mark);
+	add_verdict(q, number, id, mark ? NF_REPEAT : NF_ACCEPT, NULL, 0, mark);
 }
 
 void queue_accept_changed(struct queue *q, uint16_t number, uint32_t id, const void *data,
 			  size_t len, uint32_t mark)
 {
-	add_verdict(q, number, id, NF_ACCEPT, data, len, mark);
+	add_verdict(q, number, id, mark ? NF_REPEAT : NF_ACCEPT, data, len, mark);
 }
 
 void queue_flush(struct queue *q)

@@ -69,12 +69,16 @@ int queue_fd(const struct queue *queue);
 size_t queue_receive(struct queue *queue);
 struct queue_packet *queue_packet(struct queue *queue, size_t n);
 
-/* One verdict for each packet, now or later. */
+/*
+ * One verdict for each packet, now or later. Without a mark a packet goes on behind the base chain that has
+ * queued it (NF_ACCEPT); with one it comes to that chain once more (NF_REPEAT, nf_reinject()), where a rule has to
+ * take it before it is queued again. Another base chain for the marks would cost all packets that are never queued.
+ */
 void queue_drop(struct queue *queue, uint16_t number, uint32_t id);
 void queue_accept(struct queue *queue, uint16_t number, uint32_t id);
-/** queue_accept_marked() - go on unchanged, with a mark for the rules behind the verdict */
+/** queue_accept_marked() - unchanged; @mark 0 is queue_accept() */
 void queue_accept_marked(struct queue *queue, uint16_t number, uint32_t id, uint32_t mark);
-/** queue_accept_changed() - go on with these bytes instead; @mark 0 leaves the mark alone */
+/** queue_accept_changed() - with these bytes instead; @mark 0 leaves the mark alone */
 void queue_accept_changed(struct queue *queue, uint16_t number, uint32_t id, const void *data,
 			  size_t len, uint32_t mark);
 

@@ -75,8 +75,9 @@ def test_no_request_fails(own_lab, tmp_path, threads):
 
 
 @pytest.mark.plain
+@pytest.mark.only("kernel")
 def test_the_only_bridge(own_lab):
-    """Is started again: connections that come meanwhile wait for it."""
+    """Is started again: connections that come meanwhile wait for it, others do not need it."""
     own_lab.up("--backends", 1)
     with load(own_lab, 5):
         for _ in range(2):
