@@ -23,7 +23,7 @@ pytestmark = pytest.mark.only("kernel")
 
 TABLE = "inet l3dsr_balancer"
 FLAGS = {"S": 0x02, "FA": 0x11, "R": 0x04}
-RATE = ("--limit-rate", "40M")
+RATE = ("--limit-rate", "20M")
 
 
 def elements(lab, name, kind="map"):
