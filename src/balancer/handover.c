@@ -21,7 +21,8 @@
 /* Waits before the offer is repeated for the first, second and third time, then before giving up.
  */
 #define OFFER_WAITS  4
-#define OFFERS_MAX   8 /* for one connection: 2.4 s at most */
+#define OFFERS_MAX   16 /* for one connection: 4.8 s at most */
+#define OFFERS_SCANT 8	/* while places are scant: 2.4 s */
 #define PACKET_MAX   65535
 #define HELD_TO_WAKE 8 /* segments held: an initial window of 10 (RFC 6928) is nearly used up */
 
@@ -209,16 +210,19 @@ static const struct backend_settings *best_backend(struct balancer_worker *w, st
 
 /*
  * Once all were tried, who has not answered is asked again, if only because others have refused: its daemon
- * may be starting again, and there is nobody else.
+ * may be starting, and there is nobody else. Whoever waits for that holds a place that other services may need.
  */
 static const struct backend_settings *backend_to_ask(struct balancer_worker *w, struct handover *h)
 {
+	const struct slots *places = &w->handovers.slots;
+	bool scant = places->used > places->capacity / 2;
 	const struct backend_settings *backend;
 
-	if (h->offers++ == OFFERS_MAX)
+	if (h->offers >= (scant ? OFFERS_SCANT : OFFERS_MAX))
 		return NULL;
+	h->offers++;
 	backend = best_backend(w, h);
-	if (!backend && h->silence) {
+	if (!backend && h->silence && !scant) {
 		h->silence = false;
 		memset(h->tried, 0, sizeof(h->tried));
 		backend = best_backend(w, h);
