@@ -28,8 +28,16 @@ def left_behind():
 
 
 def bench(*arguments):
-    return subprocess.run([TOP / "lab" / "bench", *map(str, arguments)], env=environ(), text=True,
-                          capture_output=True, timeout=300)
+    command = [TOP / "lab" / "bench", *map(str, arguments)]
+    with subprocess.Popen(command, env=environ(), text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as running:
+        try:
+            out, err = running.communicate(timeout=300)
+        except BaseException:  # if only Ctrl-C: it has labs to take down
+            running.terminate()
+            running.communicate(timeout=60)
+            raise
+    return subprocess.CompletedProcess(command, running.returncode, out, err)
 
 
 def quick(*arguments):
