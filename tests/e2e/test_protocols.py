@@ -156,6 +156,7 @@ def page_not_expected(c, head):
 def page_too_large(c, head):
     """Says so and closes, with what the client sends unread: its kernel sends a reset."""
     c.answer("413 Content Too Large", b"too large", "Connection: close")
+    c.sock.recv(1, socket.MSG_PEEK)  # waits for it: without any the kernel says FIN first
     c.events.append(("refused",))
     return True
 
