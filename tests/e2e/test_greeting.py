@@ -125,7 +125,7 @@ def test_lost_ack(mail_lab, servers):
     begin = time.monotonic()
     with losing(mail_lab, "ack"), connect(mail_lab) as sock:
         talk(sock)
-    assert 0.9 < time.monotonic() - begin < 2.9  # at 3 it is repeated once more
+    assert 0.9 < time.monotonic() - begin < 2
 
 
 def test_lost_behind_the_balancer(mail_lab, servers):
@@ -143,7 +143,7 @@ def test_lost_behind_the_balancer(mail_lab, servers):
         begin = time.monotonic()
         with connect(mail_lab) as sock:
             talk(sock)
-        assert 0.9 < time.monotonic() - begin < 2.9
+        assert 0.9 < time.monotonic() - begin < 2
         assert sum(crafted.nft_packets(mail_lab, backend, "lost") for backend in SERVERS) == 1
         after = [mail_lab.counters(name).get("syn_acks_passed", 0) for name in ("bridge1", "bridge2")]
         assert sum(after) - sum(before) == 1
