@@ -153,7 +153,8 @@ static int fill(struct daemon *d)
 	int ret = nft_sets_fill(&d->nft);
 
 	if (ret == -ENOENT || ret == -EINVAL) /* not there, or of another type */
-		log_error("table inet %s is missing or has other sets: load it with `nft -f %s`",
+		log_error("table inet %s is missing or of another version: load it with "
+			  "`nft -f %s`",
 			  d->nft.name, d->ruleset);
 	else if (ret)
 		log_error("cannot fill the sets of table inet %s: %s", d->nft.name, strerror(-ret));

@@ -253,16 +253,16 @@ static int put_rule_message(struct mnl_nlmsg_batch *batch, uint32_t *seq, uint16
 	return mnl_nlmsg_batch_next(batch) ? 0 : -EMSGSIZE;
 }
 
-/* Empty the chain, then add the rule. */
-static int put_rule(struct mnl_nlmsg_batch *batch, uint32_t *seq, const struct nft_table *table,
-		    const struct nft_keep_rule *rule)
+/* Empty the chain, which must be there, then add the rule, if there is one. */
+static int put_chain(struct mnl_nlmsg_batch *batch, uint32_t *seq, const struct nft_table *table,
+		     const char *chain, const struct nft_keep_rule *rule)
 {
-	struct nftnl_rule *r = nft_keep_rule_new(table->name, rule->chain);
+	struct nftnl_rule *r = nft_keep_rule_new(table->name, chain);
 	int ret = r ? put_rule_message(batch, seq, NFT_MSG_DELRULE, 0, r) : -ENOMEM;
 
-	if (!ret)
+	if (!ret && rule)
 		ret = nft_keep_rule_fill(r, rule);
-	if (!ret)
+	if (!ret && rule)
 		ret = put_rule_message(batch, seq, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, r);
 	if (r)
 		nftnl_rule_free(r);
@@ -310,11 +310,11 @@ int nft_sets_fill(struct nft_table *table)
 		goto out;
 	nftnl_batch_begin(mnl_nlmsg_batch_current(batch), seq++);
 	mnl_nlmsg_batch_next(batch);
-	ret = 0;
+	ret = put_chain(batch, &seq, table, NFT_VERSION_CHAIN, NULL);
 	for (size_t i = 0; !ret && i < table->set_count; i++)
 		ret = put_set(batch, &seq, table, &table->sets[i]);
 	for (size_t i = 0; !ret && i < table->rule_count; i++)
-		ret = put_rule(batch, &seq, table, &table->rules[i]);
+		ret = put_chain(batch, &seq, table, table->rules[i].chain, &table->rules[i]);
 	if (ret)
 		goto out;
 	nftnl_batch_end(mnl_nlmsg_batch_current(batch), seq);

@@ -27,6 +27,12 @@ struct nft_set {
 	size_t count, capacity;
 };
 
+/*
+ * An empty chain of the rulesets. The number goes up, here and there, when rules and daemon agree on something
+ * else: what a set holds, what a mark says, what follows a verdict.
+ */
+#define NFT_VERSION_CHAIN "version1"
+
 #define NFT_SETS_MAX  8
 #define NFT_RULES_MAX 3
 

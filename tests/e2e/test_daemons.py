@@ -178,10 +178,19 @@ def test_a_foreign_table_of_that_name(spare_lab, sets, name):
         before = spare_lab.exec(HOST_OF[name], "nft", "list", *table).stdout
         assert "meta mark" in before
         told = fails_to_start(spare_lab, name)
-        assert f"table inet {TABLE_OF[name]} is missing or has other sets" in told
+        assert f"table inet {TABLE_OF[name]} is missing or of another version" in told
         assert spare_lab.exec(HOST_OF[name], "nft", "list", *table).stdout == before
     finally:
         spare_lab.exec(HOST_OF[name], "nft", "delete", *table)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_rules_of_another_version(spare_lab, name):
+    """All else of it may be the same."""
+    spare_lab.daemon("stop", name)
+    spare_lab.exec(HOST_OF[name], "nft", "delete", "chain", "inet", TABLE_OF[name], "version1")
+    told = fails_to_start(spare_lab, name)
+    assert f"table inet {TABLE_OF[name]} is missing or of another version" in told
 
 
 @pytest.mark.parametrize("name", BOTH)
