@@ -25,13 +25,18 @@
 #define OFFERS_SCANT 8	/* while places are scant: 2.4 s */
 #define PACKET_MAX   65535
 #define HELD_TO_WAKE 8 /* segments held: an initial window of 10 (RFC 6928) is nearly used up */
+#define WAKE_WAITS   4
 
 static const uint64_t offer_wait_ms[OFFER_WAITS] = { 20, 40, 120, 120 };
+
+/* Between reports to a client; the last one holds for all later ones, and is shorter than a retransmission timeout. */
+static const uint64_t wake_wait_ms[WAKE_WAITS] = { 20, 40, 80, 160 };
 
 /* Classes of expiry: waiting for the request, then one for each wait of an offer. */
 enum { RECOGNISING, OFFERED, CLASSES = OFFERED + OFFER_WAITS };
 
-_Static_assert(CLASSES <= EXPIRY_CLASSES, "one class for each wait");
+_Static_assert(CLASSES <= EXPIRY_CLASSES && WAKE_WAITS <= EXPIRY_CLASSES,
+	       "one class for each wait");
 
 struct handover {
 	struct hold hold;
@@ -43,7 +48,9 @@ struct handover {
 	uint64_t id;
 	uint64_t tried[CHOICE_TRIED_WORDS];
 	uint32_t tsval, tsecr; /* of the held request: the client's clock, the SYN-ACK's TSval */
-	uint8_t repeats, offers;
+	uint32_t segments;     /* held, as the client's congestion window counts them */
+	uint32_t told; /* of them, that the client was told have come, without the first one */
+	uint8_t repeats, offers, waits;
 	bool silence; /* one of those tried has not answered */
 };
 
@@ -62,7 +69,8 @@ int handover_init(struct handover_table *t, uint32_t capacity, uint32_t request_
 	if (!t->handovers || !t->streams || !t->scratch || !t->url ||
 	    slots_init(&t->slots, capacity) || index_init(&t->index, capacity) ||
 	    withdrawn_init(&t->withdrawn) ||
-	    expiry_init(&t->expiry, capacity, lifetime_ms, CLASSES))
+	    expiry_init(&t->expiry, capacity, lifetime_ms, CLASSES) ||
+	    expiry_init(&t->wakes, capacity, wake_wait_ms, WAKE_WAITS))
 		return -ENOMEM;
 	return 0;
 }
@@ -72,6 +80,7 @@ void handover_clean(struct handover_table *t)
 	slots_clean(&t->slots);
 	index_clean(&t->index);
 	expiry_clean(&t->expiry);
+	expiry_clean(&t->wakes);
 	withdrawn_clean(&t->withdrawn);
 	free(t->handovers);
 	free(t->streams);
@@ -108,6 +117,7 @@ static void release(struct balancer_worker *w, uint32_t slot)
 
 	count(w, t->handovers[slot].generation, -1);
 	expiry_remove(&t->expiry, slot);
+	expiry_remove(&t->wakes, slot);
 	index_remove(&t->index, slot);
 	slots_put(&t->slots, slot);
 }
@@ -294,10 +304,18 @@ static void fall_back(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	offer(w, slot, now_ms);
 }
 
+/* What comes in segments that are not full is written bit by bit. */
+static bool segments_are_small(const struct handover *h)
+{
+	const struct handshake *hs = &h->handshake;
+
+	return hold_ready(&h->hold) / h->segments < hs->mss_client / 2u;
+}
+
 /* A client that waits for an acknowledgement before it goes on: see the theory of operation. */
 static void wake_client(struct balancer_worker *w, uint32_t slot)
 {
-	const struct handover *h = &w->handovers.handovers[slot];
+	struct handover *h = &w->handovers.handovers[slot];
 	const struct reply_ack ack = {
 		.tuple = *tuple_of(w, slot),
 		.seq = h->handshake.isn_b + 1,
@@ -310,17 +328,33 @@ static void wake_client(struct balancer_worker *w, uint32_t slot)
 		.sack_end = h->handshake.isn_c + 1 + (uint32_t)hold_ready(&h->hold),
 	};
 
-	reply_duplicate_ack(&w->inject, &ack);
-	counters_add(&w->counters, COUNTER_WINDOW_OPENED, 1);
+	/* Without SACK they are counted. The first segment is the one that is missing. */
+	do {
+		reply_duplicate_ack(&w->inject, &ack);
+		counters_add(&w->counters, COUNTER_WINDOW_OPENED, 1);
+	} while (!ack.sack && ++h->told < h->segments - 1);
+	h->told = h->segments - 1;
 }
 
-/* What the client's congestion window counts; a held packet may be many segments merged (GRO). */
-static size_t segments_held(const struct handover *h)
+static void wait_to_wake(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 {
-	const struct handshake *hs = &h->handshake;
-	uint16_t mss = hs->mss_client < hs->mss_balancer ? hs->mss_client : hs->mss_balancer;
+	struct handover *h = &w->handovers.handovers[slot];
 
-	return h->hold.packets + hold_ready(&h->hold) / (mss ? mss : MSS_DEFAULT);
+	expiry_set(&w->handovers.wakes, slot, h->waits, now_ms);
+	if (h->waits < WAKE_WAITS - 1)
+		h->waits++;
+}
+
+/* Something new is held, and it is not enough. */
+static void let_go_on(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
+{
+	const struct handover *h = &w->handovers.handovers[slot];
+
+	if (h->segments < HELD_TO_WAKE || expiry_class(&w->handovers.wakes, slot) != EXPIRY_NONE)
+		return;
+	if (!segments_are_small(h))
+		wake_client(w, slot);
+	wait_to_wake(w, slot, now_ms);
 }
 
 static void choose(struct balancer_worker *w, uint32_t slot, const struct request *request,
@@ -368,11 +402,20 @@ static void recognise(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 							       : COUNTER_REQUESTS_NOT_RECOGNISED,
 				     1);
 			fall_back(w, slot, now_ms);
-		} else if (segments_held(h) >= HELD_TO_WAKE) {
-			wake_client(w, slot);
+		} else {
+			let_go_on(w, slot, now_ms);
 		}
 		break;
 	}
+}
+
+/* A packet may be many segments that were merged (GRO). */
+static uint32_t segments_of(const struct handover *h, const struct packet *p)
+{
+	const struct handshake *hs = &h->handshake;
+	uint16_t mss = hs->mss_client < hs->mss_balancer ? hs->mss_client : hs->mss_balancer;
+
+	return 1 + (uint32_t)packet_payload_len(p) / (mss ? mss : MSS_DEFAULT);
 }
 
 /* Hold a packet, or say why not and drop it. */
@@ -391,7 +434,10 @@ static bool hold(struct balancer_worker *w, struct handover *h, const struct pac
 	counters_add(&w->counters, counter[result], 1);
 	if (result != HOLD_NEW)
 		queue_drop(w->worker.queue, qp->queue, qp->id);
-	return result == HOLD_NEW || result == HOLD_MERGED;
+	if (result != HOLD_NEW && result != HOLD_MERGED)
+		return false;
+	h->segments += segments_of(h, p);
+	return true;
 }
 
 static bool ask_socket(struct balancer_worker *w, const struct packet *p,
@@ -523,6 +569,9 @@ static void start(struct balancer_worker *w, uint32_t slot, const struct service
 	h->choice = (struct choice){ .pool = service->pool_number };
 	h->backend = NULL;
 	h->offers = 0;
+	h->waits = 0;
+	h->segments = 0;
+	h->told = 0;
 	h->silence = false;
 	h->tsval = o->tsval;
 	h->tsecr = o->tsecr;
@@ -743,11 +792,25 @@ static void offer_unanswered(struct balancer_worker *w, uint32_t slot, uint64_t 
 	next_backend(w, slot, "no answer", now_ms);
 }
 
+/* What has come since is not enough either, and the client may have stopped. */
+static void wake_again(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
+{
+	const struct handover *h = &w->handovers.handovers[slot];
+
+	if (h->backend || h->segments - 1 <= h->told)
+		return;
+	wake_client(w, slot);
+	wait_to_wake(w, slot, now_ms);
+}
+
 void handover_expire(struct balancer_worker *w, uint64_t now_ms)
 {
-	struct expiry *expiry = &w->handovers.expiry;
+	struct expiry *expiry = &w->handovers.expiry, *wakes = &w->handovers.wakes;
 	uint32_t slot;
 
+	for (unsigned int class = 0; class < WAKE_WAITS; class ++)
+		while ((slot = expiry_next(wakes, class, now_ms)) != SLOT_NONE)
+			wake_again(w, slot, now_ms);
 	while ((slot = expiry_next(expiry, RECOGNISING, now_ms)) != SLOT_NONE) {
 		counters_add(&w->counters, COUNTER_REQUESTS_TIMED_OUT, 1);
 		fall_back(w, slot, now_ms);

@@ -38,7 +38,11 @@
  * and a lost packet is only late. A client may be stopped by its congestion window before its
  * request is complete (a long request, or one in small packets): it is then sent duplicate ACKs,
  * as by a receiver that misses the first byte, which let it go on (RFC 5681, 3.2; RFC 2018) without
- * anything being acknowledged.
+ * anything being acknowledged. Each such report makes it repeat its first segment too, and that counts: it
+ * may send as many segments as were reported to it, less that one (RFC 6937). So they are not reported one
+ * by one: between reports there is some time. Meanwhile what a client writes bit by bit is collected by its
+ * kernel. The repetition also keeps its retransmission timer from ending, behind which no report has an
+ * effect; without SACK there is none, and the client has 200 ms for all it has to say.
  *
  * A handover stays with the generation of the configuration that it has begun with (generation.h), but
  * for the keys: whoever takes a key out of the file is sure that nothing is signed by it any more.
@@ -58,6 +62,7 @@ struct handover_table {
 	struct slots slots;
 	struct index index;
 	struct expiry expiry;
+	struct expiry wakes; /* of clients that were woken: when they may be again */
 	struct withdrawn withdrawn;
 	struct handover *handovers;
 	uint8_t *streams; /* request_bytes for each slot */

@@ -55,6 +55,27 @@ def test_single_bytes(lab, length, pause):
     assert grown["requests"] == 1
 
 
+@pytest.mark.parametrize("sack, length, pause_ms", [(1, 1000, 0), (1, 400, 1), (1, 150, 5), (1, 40, 25),
+                                                    (0, 300, 0)])
+def test_a_client_that_types(own_lab, sack, length, pause_ms):
+    """Each byte at once, as far as the congestion window goes: the rest waits in the client's kernel."""
+    own_lab.up()
+    path = "/page/" + "t" * (length - 40)
+    text = crafted.request(path)
+    with crafted.sysctls(own_lab, "client", tcp_sack=sack):
+        sock = crafted.connect(own_lab)
+    with sock:
+        begin = time.monotonic()
+        for number, octet in enumerate(text):
+            sock.sendall(bytes([octet]))
+            # The pauses of the client are what is tried here.
+            time.sleep(max(0, begin + (number + 1) * pause_ms / 1000 - time.monotonic()))
+        assert_page(crafted.response(sock), path)
+    counters = own_lab.counters("balancer")
+    assert counters["requests"] == 1
+    assert "requests_timed_out" not in counters
+
+
 def test_single_bytes_of_a_kernel_that_does_not_wait_for_an_ack(lab):
     """Each byte in a packet of its own, whatever a congestion window would say."""
     text = crafted.request("/page/crafted", CLOSE)
