@@ -30,7 +30,7 @@ SYSCTLS = {"net.ipv4.tcp_tw_reuse": "1"}
 SYSCTLS_TOLD = (*SYSCTLS, "net.ipv4.ip_local_port_range", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
                 "net.ipv4.tcp_timestamps", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_max_tw_buckets",
                 "net.core.somaxconn", "net.ipv4.tcp_no_metrics_save")
-# Debian's own.
+# By the routes of lab/up.
 CONGESTION_CONTROL = "cubic"
 
 
@@ -163,7 +163,6 @@ class Lab:
         for host in HOSTS:
             self.script("exec", host, "sysctl", "-qw",
                         *(f"{name}={value}" for name, value in SYSCTLS.items()))
-            self.set_congestion_control(host)
         for host, address in SERVERS.items():
             self.start_server(host, address)
         if self.kind == "dsr":
@@ -183,12 +182,6 @@ class Lab:
             self.script("daemon", "stop", name)
         for host in ("balancer", *SERVERS):
             self.script("exec", host, "nft", "flush", "ruleset")
-
-    def set_congestion_control(self, host):
-        """By the routes: a namespace's sysctl takes only what the machine allows to everybody."""
-        for route in self.script("exec", host, "ip", "route", "show").splitlines():
-            self.script("exec", host, "ip", "route", "change", *route.split(), "congctl",
-                        CONGESTION_CONTROL)
 
     def start(self, host, file, text, *command):
         """Write a configuration and start a program with it, which goes into the background."""
