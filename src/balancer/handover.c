@@ -219,8 +219,8 @@ static const struct backend_settings *best_backend(struct balancer_worker *w, st
 }
 
 /*
- * Once all were tried, who has not answered is asked again, if only because others have refused: its daemon
- * may be starting, and there is nobody else. Whoever waits for that holds a place that other services may need.
+ * Once all were tried, all are asked again if one of them has not answered: its daemon may be starting, and
+ * there is nobody else. Whoever waits for that holds a place that other services may need.
  */
 static const struct backend_settings *backend_to_ask(struct balancer_worker *w, struct handover *h)
 {
@@ -304,12 +304,19 @@ static void fall_back(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 	offer(w, slot, now_ms);
 }
 
+/* Of the client; one that says that it takes less than every host must does not count (RFC 9293, 3.7.1). */
+static uint32_t segment_most(const struct handover *h)
+{
+	const struct handshake *hs = &h->handshake;
+	uint16_t mss = hs->mss_client < hs->mss_balancer ? hs->mss_client : hs->mss_balancer;
+
+	return mss > MSS_DEFAULT ? mss : MSS_DEFAULT;
+}
+
 /* What comes in segments that are not full is written bit by bit. */
 static bool segments_are_small(const struct handover *h)
 {
-	const struct handshake *hs = &h->handshake;
-
-	return hold_ready(&h->hold) / h->segments < hs->mss_client / 2u;
+	return hold_ready(&h->hold) / h->segments < segment_most(h) / 2;
 }
 
 /* A client that waits for an acknowledgement before it goes on: see the theory of operation. */
@@ -412,10 +419,9 @@ static void recognise(struct balancer_worker *w, uint32_t slot, uint64_t now_ms)
 /* A packet may be many segments that were merged (GRO). */
 static uint32_t segments_of(const struct handover *h, const struct packet *p)
 {
-	const struct handshake *hs = &h->handshake;
-	uint16_t mss = hs->mss_client < hs->mss_balancer ? hs->mss_client : hs->mss_balancer;
+	uint32_t len = (uint32_t)packet_payload_len(p), mss = segment_most(h);
 
-	return 1 + (uint32_t)packet_payload_len(p) / (mss ? mss : MSS_DEFAULT);
+	return len ? (len + mss - 1) / mss : 1;
 }
 
 /* Hold a packet, or say why not and drop it. */

@@ -22,7 +22,8 @@
  *   RECOGNISING	packets are held, the recogniser is asked after each that brought new bytes;
  *			ends with a key, with the service's fallback, or with its time
  *   OFFERED		a backend was chosen, OPEN was sent; repeated after 20, 60 and 180 ms.
- *			REFUSED, or silence until OFFER_MS: the next backend of that key
+ *			REFUSED, or silence for 120 ms more: the next backend of that key, and after the
+ *			last of them the first again, if one of them was silent
  *
  * and ends in one of three ways:
  *

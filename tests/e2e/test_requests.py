@@ -39,24 +39,8 @@ def test_a_hundred_requests_over_one_connection(lab):
     assert (grown["requests"], grown["accepted"]) == (1, 1)
 
 
-@pytest.mark.parametrize("pause", [0, 0.003], ids=["fast", "slow"])
-@pytest.mark.parametrize("length", [60, 300])
-def test_single_bytes(lab, length, pause):
-    """One segment a byte; the pause is the client's, and makes sure that nothing is merged."""
-    path = "/page/bytes-" + "x" * (length - 60)
-    before = lab.counters("balancer")
-    with crafted.connect(lab) as sock:
-        for octet in crafted.request(path, CLOSE):
-            sock.sendall(bytes([octet]))
-            time.sleep(pause)
-        assert_page(crafted.response(sock), path)
-    grown = increase(lab, "balancer", before)
-    assert grown["held"] >= 8
-    assert grown["requests"] == 1
-
-
-@pytest.mark.parametrize("sack, length, pause_ms", [(1, 1000, 0), (1, 400, 1), (1, 150, 5), (1, 40, 25),
-                                                    (0, 300, 0)])
+@pytest.mark.parametrize("sack, length, pause_ms", [(1, 60, 0), (1, 1000, 0), (1, 400, 1), (1, 300, 3),
+                                                    (1, 150, 5), (1, 40, 25), (0, 60, 0), (0, 300, 0)])
 def test_a_client_that_types(own_lab, sack, length, pause_ms):
     """Each byte at once, as far as the congestion window goes: the rest waits in the client's kernel."""
     own_lab.up()
@@ -73,7 +57,23 @@ def test_a_client_that_types(own_lab, sack, length, pause_ms):
         assert_page(crafted.response(sock), path)
     counters = own_lab.counters("balancer")
     assert counters["requests"] == 1
+    assert counters["held"] >= 8
     assert "requests_timed_out" not in counters
+
+
+def test_a_client_that_takes_one_byte(lab):
+    """What it says of itself does not make the balancer send a packet for each byte."""
+    before = lab.counters("balancer")
+    with CraftedTcp(lab) as client:
+        client.connect(mss=1, sack=False)
+        text = crafted.request("/page/" + "x" * 6000, CLOSE)
+        for begin in range(0, len(text), 1400):
+            client.send(text[begin:begin + 1400])
+        client.read(lambda data: b"HTTP/1.1 200 " in data)
+        client.reset()
+    grown = increase(lab, "balancer", before)
+    assert grown["requests"] == 1
+    assert 1 <= grown["window_opened"] <= len(text) // 536
 
 
 def test_single_bytes_of_a_kernel_that_does_not_wait_for_an_ack(lab):
