@@ -161,9 +161,13 @@ static void abort_offer(struct bridge_worker *w, const struct handoff_record *r,
 {
 	counters_add(&w->counters, COUNTER_ABORTS, 1);
 	if (slot != SLOT_NONE && is_of(r, p->seq, &w->splices.flows[slot])) {
-		/* The client's request was never released: the web server still expects its first.
+		/*
+		 * The client's request was never released: the web server still expects its first. Where it
+		 * has not answered yet it is reset when it does: the SYN may still be on its way, and the
+		 * next offer may be here before the SYN-ACK, which is then the answer to that one.
 		 */
-		reset_server(w, &w->splices.flows[slot], w->splices.flows[slot].isn_c + 1);
+		if (splice_state(&w->splices, slot) != SPLICE_OPENING)
+			reset_server(w, &w->splices.flows[slot], w->splices.flows[slot].isn_c + 1);
 		splice_set_state(&w->splices, slot, SPLICE_DEAD, now_ms);
 	}
 	queue_drop(w->worker.queue, qp->queue, qp->id);

@@ -32,8 +32,8 @@
  * and more.
  *
  * An offer that comes again (same id) is answered again, or its SYN goes on once more. Another
- * offer of the same client port replaces the connection there was: the balancer has seen that the
- * client began anew.
+ * offer of the same client port replaces what there was: the client has begun anew, or the balancer has
+ * withdrawn the one before and asks again.
  */
 
 struct bridge_worker;

@@ -10,6 +10,7 @@ import pytest
 
 import crafted
 from conftest import DAEMONS, wait_until
+from support import paused
 
 PATHS = [f"/page/{number}" for number in range(48)]
 
@@ -160,6 +161,23 @@ def test_the_only_bridge_is_away_for_a_moment(own_lab):
     counters = own_lab.counters("balancer")
     assert "no_backend" not in counters
     assert counters["accepted"] == len(socks)
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_the_only_bridge_stands_still(own_lab, rounds):
+    """Then it finds several offers of each connection, all but the last one withdrawn."""
+    own_lab.up("--backends", 1)
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(crafted.connect(own_lab)) for _ in range(8)]
+        with paused(own_lab.pid("bridge1")):
+            for sock in socks:
+                sock.sendall(crafted.request("/page/1"))
+            wait_until(lambda: own_lab.counters("balancer").get("open_silent", 0) >=
+                       rounds * len(socks), what="so many offers that were not answered")
+        assert {crafted.response(sock).status for sock in socks} == {200}
+    counters = own_lab.counters("bridge1")
+    assert counters["aborts"] >= rounds * len(socks)
+    assert counters["spliced"] == len(socks)
 
 
 def test_refused_and_not_answered(own_lab):
