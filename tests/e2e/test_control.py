@@ -180,7 +180,7 @@ def test_flows_of_a_service_that_is_gone(own_lab):
         assert crafted.ask(sock, "/page/1").status == 200
 
 
-# As many as a busy host has, put into the map as the daemon's verdicts would.
+# Enough for a listing of many packets, put into the map as the daemon's verdicts would.
 MANY = 50_000
 
 

@@ -740,8 +740,9 @@ def server_speaks_first(c):
 
 
 def timeouts(lab):
-    """How often a retransmission timer has ended at the client or a web server."""
-    return sum(raw.kernel_counters(lab, host)["TcpExtTCPTimeouts"] for host in ("client", *SERVERS))
+    """How often a retransmission timer has ended, anywhere."""
+    return sum(raw.kernel_counters(lab, host)["TcpExtTCPTimeouts"]
+               for host in ("client", "balancer", *SERVERS))
 
 
 def run(lab, server, address, port, program, connections=0):
