@@ -132,7 +132,7 @@ int listener_open(struct listening *l, int window_scale, unsigned int worker, un
 }
 
 /* Without TCP_REPAIR a close is an ordinary one. */
-static void close_spoken(int fd)
+void listener_close_spoken(int fd)
 {
 	(void)set_int(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
 	close(fd);
@@ -192,7 +192,7 @@ static bool evict(struct listener *l, const struct listener_judge *judge, uint64
 			expiry_set(&l->expiry, slot, WAITING, now_ms);
 			continue;
 		}
-		close_spoken(release(l, slot));
+		listener_close_spoken(release(l, slot));
 		counters_add(l->counters, COUNTER_SOCKETS_EVICTED, 1);
 		return true;
 	}
@@ -213,7 +213,7 @@ static void keep(struct listener *l, const struct listener_judge *judge, const s
 				    "limits.requests connections have sent no request: the oldest "
 				    "are closed");
 		if (!evict(l, judge, now_ms)) {
-			close_spoken(fd);
+			listener_close_spoken(fd);
 			counters_add(l->counters, COUNTER_SOCKETS_EVICTED, 1);
 			return;
 		}
@@ -315,7 +315,7 @@ static void close_idle(struct listener *l, const struct endpoint *vip,
 		    !addr_equal(&tuple->dst, &vip->addr) ||
 		    judge->use(judge->context, tuple) == LISTENER_BUSY)
 			continue;
-		close_spoken(release(l, slot));
+		listener_close_spoken(release(l, slot));
 		counters_add(l->counters, COUNTER_SOCKETS_CLOSED, 1);
 	}
 }
@@ -462,7 +462,7 @@ void listener_expire(struct listener *l, const struct listener_judge *judge, uin
 				expiry_set(&l->expiry, slot, WAITING, now_ms);
 				continue;
 			}
-			close_spoken(release(l, slot));
+			listener_close_spoken(release(l, slot));
 			counters_add(l->counters, COUNTER_SOCKETS_CLOSED, 1);
 		}
 	}
@@ -481,7 +481,7 @@ void listener_resume(struct listener *l, const struct tuple *tuple, int fd, uint
 
 	if (l->slots.used == l->slots.capacity || listener_has(l, tuple) || !still_there(fd) ||
 	    !silence(fd)) {
-		close_spoken(fd);
+		listener_close_spoken(fd);
 		return;
 	}
 	slot = slots_take(&l->slots);
@@ -534,7 +534,7 @@ void listener_clean(struct listener *l)
 			if (class == OVER)
 				close_over(l, slot);
 			else
-				close_spoken(release(l, slot));
+				listener_close_spoken(release(l, slot));
 		}
 	}
 	slots_clean(&l->slots);

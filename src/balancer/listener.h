@@ -124,6 +124,8 @@ void listener_close_silent(struct listener *l, const struct tuple *tuple);
  */
 bool listener_close_soon(struct listener *l, const struct tuple *tuple, uint64_t now_ms);
 
+/** listener_close_spoken() - end a connection that was accepted, so that its client hears of it */
+void listener_close_spoken(int fd);
 /** listener_resume() - go on with an accepted socket of the daemon before; it is closed if it cannot be */
 void listener_resume(struct listener *l, const struct tuple *tuple, int fd, uint64_t now_ms);
 /** listener_leave() - an accepted socket for the daemon behind, which is the caller's; -1: no more */

@@ -241,7 +241,7 @@ static void resume(struct all *all)
 		unsigned int queue = queue_hash(&tuple.src, tuple.sport);
 
 		if (!generation_service(all->generation, &tuple.dst, tuple.dport)) {
-			close(fd);
+			listener_close_spoken(fd);
 			continue;
 		}
 		listener_resume(&all->workers[queue % all->daemon.count].listener, &tuple, fd,

@@ -5,6 +5,8 @@ lab/supervise keeps what a daemon leaves, as a service manager does.
 """
 
 import contextlib
+import os
+import signal
 
 import pytest
 
@@ -116,6 +118,20 @@ def test_other_threads(own_lab, tmp_path):
         assert len(listening(own_lab)) == 2
         wait_until(lambda: [name.endswith(" of 2") for name in kept(own_lab)] == [True] * 2,
                    what="only two sockets to be kept")
+
+
+@pytest.mark.only("kernel")
+def test_a_service_that_is_gone(own_lab, tmp_path):
+    """Who waits in its backlog is told."""
+    up(own_lab, tmp_path, 1)
+    one = own_lab.config("balancer")
+    taken(own_lab, "balancer", with_second(own_lab, "balancer"))
+    wait_until(lambda: len(kept(own_lab)) == 2, what="two sockets to be kept")
+    os.kill(own_lab.pid("balancer"), signal.SIGSTOP)
+    with crafted.connect(own_lab, port=8080) as silent:
+        (own_lab.state / "balancer.conf").write_text(one)
+        restart(own_lab, "balancer", "KILL")
+        assert crafted.how_it_ends(silent) == ("fin", b"")
 
 
 def test_services_come_and_go(own_lab, tmp_path):
