@@ -30,8 +30,6 @@ SYSCTLS = {"net.ipv4.tcp_tw_reuse": "1"}
 SYSCTLS_TOLD = (*SYSCTLS, "net.ipv4.ip_local_port_range", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
                 "net.ipv4.tcp_timestamps", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_max_tw_buckets",
                 "net.core.somaxconn", "net.ipv4.tcp_no_metrics_save")
-# By the routes of lab/up.
-CONGESTION_CONTROL = "cubic"
 
 
 class BenchError(Exception):
@@ -208,6 +206,11 @@ class Lab:
         self.start("balancer", "bench-proxy.conf", fill("bench-nginx.conf.in", words),
                    "nginx", "-e", self.state / "bench-proxy.log", "-c")
         self.pids["nginx"] = nginx_pids(self.state / "bench-proxy.pid")
+
+    def congestion_control(self):
+        """Of the web servers, as their routes say."""
+        return {host: re.search(r" congctl (\w+)", self.script("exec", host, "ip", "route", "show"))[1]
+                for host in SERVERS}
 
     def sysctls(self):
         text = self.script("exec", "client", "sysctl", *SYSCTLS_TOLD)

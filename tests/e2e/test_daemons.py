@@ -252,10 +252,16 @@ def test_the_answer_address_may_come_later(own_lab, tmp_path):
 
 def test_the_bridge_address_may_come_later(own_lab):
     own_lab.up()
+    path = crafted.path_of(own_lab, "backend1")
     own_lab.daemon("stop", "bridge1")
+    # With it goes that of the web server, its secondary.
     own_lab.exec("backend1", "ip", "address", "del", "192.168.33.20/24", "dev", "eth0")
     own_lab.daemon("start", "bridge1")
     assert "192.168.33.20, address, is no address of this host yet" in own_lab.log("bridge1")
+    assert crafted.fetch(own_lab, path).backend == "backend2"
+    for address in "192.168.33.20/24", "192.168.33.30/24":
+        own_lab.exec("backend1", "ip", "address", "add", address, "dev", "eth0")
+    wait_until(lambda: crafted.fetch(own_lab, path).backend == "backend1", what="the first backend")
 
 
 KEY = "1 " + "ab" * 32 + "\n"

@@ -43,6 +43,21 @@ finish_within() {
 	wait "$2"
 }
 
+# property UNIT NAME - of systemd's, on the host where this runs
+property() {
+	systemctl show --value -p "$2" "$1"
+}
+
+# is UNIT NAME PATTERN
+is() {
+	local value
+	value=$(property "$1" "$2")
+	[[ $value =~ ^($3)$ ]] || {
+		echo "$2 of $1 is $value"
+		return 1
+	}
+}
+
 # content_kernel FILE - is there no complaint of a kernel in it?
 content_kernel() {
 	! grep -E 'WARNING|BUG|Oops|Call Trace|general protection|hung' "$1"
