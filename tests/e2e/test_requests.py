@@ -12,7 +12,8 @@ import pytest
 
 import crafted
 from conftest import FILES, SERVERS, VIP, sha256_of, wait_until
-from support import (ACK, BRIDGE_OF, CLIENTS, FIN, PSH, CraftedTcp, backends_of, increase, paused)
+from support import (ACK, BRIDGE_OF, CLIENTS, FIN, PSH, CraftedTcp, backends_of, increase, paused,
+                     route_metric)
 
 pytestmark = pytest.mark.everywhere
 
@@ -42,13 +43,16 @@ def test_a_hundred_requests_over_one_connection(lab):
 @pytest.mark.parametrize("sack, length, pause_ms", [(1, 60, 0), (1, 1000, 0), (1, 400, 1), (1, 300, 3),
                                                     (1, 150, 5), (1, 40, 25), (0, 60, 0), (0, 300, 0)])
 def test_a_client_that_types(own_lab, sack, length, pause_ms):
-    """Each byte at once, as far as the congestion window goes: the rest waits in the client's kernel."""
+    """Each byte at once, as far as the congestion window goes: the rest waits in the client's kernel.
+
+    Without SACK it has until its retransmission timeout, which is no matter of how slow the machine is here.
+    """
     own_lab.up()
     path = "/page/" + "t" * (length - 40)
     text = crafted.request(path)
-    with crafted.sysctls(own_lab, "client", tcp_sack=sack):
-        sock = crafted.connect(own_lab)
-    with sock:
+    with crafted.sysctls(own_lab, "client", tcp_sack=sack), \
+            route_metric(own_lab, "client", "rto_min", "200ms" if sack else "1500ms"), \
+            crafted.connect(own_lab) as sock:
         begin = time.monotonic()
         for number, octet in enumerate(text):
             sock.sendall(bytes([octet]))
