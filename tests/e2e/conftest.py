@@ -314,6 +314,8 @@ def pytest_configure(config):
                             "the build without sanitizers, and all others with them")
     config.addinivalue_line("markers", "alone: loads the machine; lab/check runs it when nothing "
                             "else runs, with the plain build")
+    config.addinivalue_line("markers", "quiet: measures a time that is short for a machine with other work; "
+                            "lab/check runs it behind those")
     config.addinivalue_line("markers", "only(data_plane): about that one")
     config.addinivalue_line("markers", "once: hardly about the data plane; lab/check runs it with "
                             "the kernel's only, unless it is only for the other one")

@@ -227,6 +227,7 @@ def test_handshakes_that_are_forgotten(own_lab, tmp_path):
     nothing_left(own_lab)
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("leave", ["fin", "reset"])
 def test_clients_that_come_and_go(own_lab, leave):
     """Without a word: what is left of them is taken away long before timeouts.request_ms."""

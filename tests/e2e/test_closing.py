@@ -164,6 +164,7 @@ def reset_within(sock, begin):
     assert time.monotonic() - begin() < AT_ONCE
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("when", ["idle", "download"])
 def test_reset_by_the_client(short_lab, when):
     begin = []
@@ -190,6 +191,7 @@ def test_reset_by_the_client(short_lab, when):
     nothing_left(short_lab)
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("when", ["before_answer", "idle", "download", "upload"])
 def test_reset_by_the_server(short_lab, when):
     """The client sees it at once."""
@@ -555,6 +557,7 @@ def assert_other_backend(lab, answer):
                what="the end of the late connection")
 
 
+@pytest.mark.quiet
 def test_bridge_that_is_late(own_lab, tmp_path):
     """It finds the offer and its end in the queue, and opens nothing that stays open."""
     short_up(own_lab, tmp_path)
@@ -572,6 +575,7 @@ def test_bridge_that_is_late(own_lab, tmp_path):
     nothing_left(own_lab)
 
 
+@pytest.mark.quiet
 def test_web_server_that_is_late(own_lab, tmp_path):
     """Its SYN-ACK comes when the other backend has the connection, and is answered with a reset.
 

@@ -89,6 +89,7 @@ def test_the_other_backend_answers(own_lab, failure, told):
     wait_until(lambda: served(own_lab) == before, what="the way it was")
 
 
+@pytest.mark.quiet
 def test_all_web_servers_stopped(own_lab):
     own_lab.up()
     for backend in crafted.BRIDGES:

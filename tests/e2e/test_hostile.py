@@ -211,6 +211,7 @@ def flood(lab, host, packets, count=FLOOD):
             sender.send(*packets)
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("name", mostly_once(KINDS, {"tcp_19", "checksum", "data", "ack", "rst",
                                                      "syn_fin", "syn", "syn_option_zero"}))
 @pytest.mark.parametrize("host", ["balancer", "backend1"])

@@ -15,7 +15,7 @@ import crafted
 from crafted import CLIENT
 from peers import losing
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.quiet]
 
 SLACK = 0.1
 NOBODY = (0, 0)

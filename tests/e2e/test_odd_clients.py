@@ -284,6 +284,7 @@ def assert_as_fast(steered, direct):
     assert steered <= FACTOR * direct + SLACK
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("balancer, server", SCALES)
 def test_other_scales(lab, body, balancer, server):
     """On a network with a round trip of 10 ms, compared with a web server of the smaller scale."""

@@ -771,6 +771,7 @@ def same(lab, server, port, program):
     assert seconds_through < seconds + 0.9 or timeouts(lab) == before
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("name", BEHAVIOURS)
 def test_same_as_direct(own_lab, odd_server, name):
     before = own_lab.counters("balancer").get("accepted", 0)
@@ -778,6 +779,7 @@ def test_same_as_direct(own_lab, odd_server, name):
     assert own_lab.counters("balancer")["accepted"] == before + 1
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("leave", ["close", "reset", "half_close"])
 def test_a_client_that_says_nothing(own_lab, odd_server, leave):
     """It never gets to a web server, but the client does not see that."""

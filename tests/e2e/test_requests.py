@@ -190,6 +190,7 @@ def test_twelve_kilobytes_of_headers(lab):
 LONG = {"within": (12000, None), "beyond": (16100, None), "small_segments": (12000, 536)}
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("offload", ["on", "off"])
 @pytest.mark.parametrize("case", LONG)
 def test_long_target(own_lab, case, offload):
