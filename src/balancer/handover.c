@@ -693,7 +693,9 @@ static void order_by_arrival(const struct hold *hold, uint8_t order[HOLD_PACKETS
 /*
  * The held packets go to the bridge, in the order in which they came. In that of their data the web
  * server would drop one that was overtaken by an earlier one's repetition: its timestamp is older, and
- * nothing says any more that it came first (RFC 7323, 5.3).
+ * nothing says any more that it came first (RFC 7323, 5.3). For the same reason the kernel learns the
+ * connection with the last one: what the client says to the first, its own repetitions of the others among it, comes
+ * here until then, and goes on behind them.
  *
  * The first one completes the web server's handshake, and without timestamps if the client is far:
  * see HANDOFF_FAR_US.
@@ -719,6 +721,8 @@ static void release_held(struct balancer_worker *w, uint32_t slot, uint64_t now_
 		if (far)
 			rewrite_hide_timestamps(&p);
 		mark = steer_packet(&w->steer, flow, &p, now_ms);
+		if (mark && i + 1 < h->hold.packets)
+			mark = MARK_HELD | (mark & MARK_NUMBER);
 		if (mark && held->intact && !far) {
 			queue_accept_marked(w->worker.queue, held->queue, held->id, mark);
 			continue;

@@ -14,6 +14,7 @@
 #define MARK_STEER  0x6c350000u /* the packet alone goes to the bridge */
 #define MARK_FORGET 0x6c360000u /* for our kernel; what was known of the connection is forgotten */
 #define MARK_CLEAR  0x6c370000u /* for our kernel */
+#define MARK_HELD   0x6c3a0000u /* the packet goes to the bridge, others that were held follow */
 /* On a packet in a queue: its connection is in the kernel's maps, but there was a SYN on it. */
 #define MARK_CONTESTED 0x6c380000u
 /* On a packet in a queue: there was a SYN before it, which the daemon has not seen. */

@@ -12,6 +12,7 @@ import pytest
 
 import crafted
 from conftest import FILES, SERVERS, VIP, sha256_of, wait_until
+from raw import kernel_counters
 from support import (ACK, BRIDGE_OF, CLIENTS, FIN, PSH, CraftedTcp, backends_of, increase, paused,
                      route_metric)
 
@@ -215,6 +216,28 @@ def test_long_target(own_lab, case, offload):
     assert "fallback_source" not in counters
     if case != "within":
         assert counters["window_opened"] >= 1
+
+
+def test_what_was_held_is_not_overtaken(own_lab):
+    """By what the client says to the first of it, which has a newer timestamp (RFC 7323, 5.3).
+
+    Whether the client is fast enough is a matter of chance, hence ten of them.
+    """
+    def repeated():
+        return own_lab.counters("balancer").get("open_retransmitted", 0)
+
+    own_lab.up("--offload", "off")
+    for number in range(10):
+        path = f"/page/{number}" + "x" * 16100
+        with crafted.connect(own_lab) as sock:
+            with paused(*(own_lab.pid(bridge) for bridge in BRIDGE_OF.values())):
+                before = repeated()
+                sock.sendall(crafted.request(path))
+                # By then the client's clock is some 20 ms further.
+                wait_until(lambda: repeated() > before, what="a repeated offer")
+            assert_page(crafted.response(sock), path)
+    assert own_lab.counters("balancer")["held"] >= 10 * 12
+    assert not any(kernel_counters(own_lab, backend)["TcpExtPAWSEstab"] for backend in SERVERS)
 
 
 def test_head(lab):
