@@ -77,6 +77,7 @@ def test_how_far_is_far(far_lab, share, unmeasured):
                         drop_swallowed=1 + unmeasured)
 
 
+@pytest.mark.quiet
 def test_large_file(far_lab):
     """At the speed at which the web server itself sends it."""
     def seconds(host):
