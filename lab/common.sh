@@ -7,10 +7,12 @@
 
 set -euo pipefail
 
-TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TOP=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 LAB=${L3DSR_LAB:-0}
-BUILD=$(realpath -m "${L3DSR_BUILD:-$TOP}")
+BUILD=${L3DSR_BUILD:-$TOP}
+[[ $BUILD = /* ]] || BUILD=$(realpath -m "$BUILD")
 STATE=/run/l3dsr-lab-$LAB
+NETNS=l3dsr-$LAB		# that of a host is $NETNS-HOST
 FILES=$TOP/build/lab-files	# what the web servers serve: made once, shared by all labs
 VIP=192.168.33.10
 BACKENDS_MAX=4
@@ -38,12 +40,7 @@ usage() {
 }
 
 need_root() {
-	[ "$(id -u)" = 0 ] || die "network namespaces want root: run it with sudo"
-}
-
-# netns HOST - the name of its network namespace
-netns() {
-	echo "l3dsr-$LAB-$1"
+	[ "$EUID" = 0 ] || die "network namespaces want root: run it with sudo"
 }
 
 # set_backends N - what hosts and daemons a lab with that many backends has
@@ -59,7 +56,7 @@ set_backends() {
 
 # Those of the lab that is up; without one, what lab/up would make.
 if [ -r "$STATE/backends" ]; then
-	set_backends "$(cat "$STATE/backends")"
+	set_backends "$(<"$STATE/backends")"
 else
 	set_backends 2
 fi
@@ -74,7 +71,7 @@ is_host() {
 
 # inside HOST CMD... - run a command in the namespace of a host, or of the switch
 inside() {
-	ip netns exec "$(netns "$1")" "${@:2}"
+	ip netns exec "$NETNS-$1" "${@:2}"
 }
 
 is_up() {
@@ -131,7 +128,7 @@ start_daemon() {
 	local name=$1 program=l3dsr-bridge
 	[ "$name" != balancer ] || program=l3dsr-balancer
 	/usr/bin/python3 -ES "$TOP/lab/supervise" "$LAB:$name" "$STATE" "$name" \
-		ip netns exec "$(netns "$(daemon_host "$name")")" \
+		ip netns exec "$NETNS-${name/bridge/backend}" \
 		"$BUILD/$program" -c "$STATE/$name.conf"
 }
 

@@ -16,8 +16,7 @@ from flooding import Visitors, syn_flood
 from support import BRIDGE_OF, paused, sha256_of_file
 from test_daemons import Manager
 
-# They take the machine for themselves, and the times of tests beside them would not hold.
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.once
 
 STOP_SECONDS = 5
 # Its file is on its way for longer than the stop.
@@ -25,6 +24,8 @@ BYTES_PER_SECOND = 20_000_000
 VISITORS = 4
 
 
+# Its flood takes the machine for itself.
+@pytest.mark.alone
 @pytest.mark.only("userspace")
 def test_netlink_overrun(own_lab):
     """More packets than the socket buffer takes while the daemon stands still."""
@@ -68,6 +69,7 @@ def moving(lab, host, before):
     return now.received - before.received > 2_000_000 and now.sent - before.sent > 2_000_000
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("victim", ["balancer", "bridge"])
 def test_stopped_for_a_while(own_lab, victim):
     """In a download, an upload and while new requests come: all of them are only late.
@@ -251,6 +253,7 @@ def shim(tmp_path_factory):
 
 # A library that is loaded before that of the sanitizer is refused by it.
 @pytest.mark.plain
+@pytest.mark.quiet
 @pytest.mark.parametrize("name", ["balancer", "bridge1"])
 def test_clock_step(own_lab, tmp_path, shim, name):
     """By a day, there and back: nothing that has a time runs out, neither early nor late."""
