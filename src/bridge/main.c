@@ -162,7 +162,7 @@ static int use_kernel(struct all *all, const struct bridge_settings *settings)
 		return 0;
 	}
 	all->kernel = &all->sweep.timeouts;
-	return sweep_init(&all->sweep, settings, &all->counters);
+	return sweep_init(&all->sweep, TABLE, settings, &all->counters);
 }
 
 static const struct program program;

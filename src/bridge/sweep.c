@@ -12,8 +12,10 @@
 
 #define PORTION_MS  200	  /* of each second, at most */
 #define WANTED_MS   10000 /* after somebody has asked for the number of connections */
-#define COST	    20	  /* then, as many times as long as the last sweep took: the pause */
+#define COST	    100	  /* then, as many times as long as the last sweep took: the pause */
 #define INTERVAL_MS 30000 /* between the begins of two sweeps, unless the timeouts are short */
+
+#define COUNTER_OF_ENDED "ended" /* in nft/bridge.nft */
 
 static const struct {
 	const char *name;
@@ -80,6 +82,21 @@ bool sweep_closing(const struct conntrack_entry *e)
 	return e->state >= CONNTRACK_LAST_ACK && (e->mark & both) == both;
 }
 
+static void remove_over(struct sweep *s)
+{
+	bool gone[CONNTRACK_BATCH];
+
+	if (s->over_count && !conntrack_delete_many(&s->remove, s->over, s->over_count, gone)) {
+		for (size_t i = 0; i < s->over_count; i++)
+			if (gone[i])
+				counters_add(s->counters,
+					     sweep_closing(&s->over[i]) ? COUNTER_SPLICES_ENDED
+									: COUNTER_SPLICES_IDLE,
+					     1);
+	}
+	s->over_count = 0;
+}
+
 static void look(void *context, const struct conntrack_entry *e)
 {
 	struct sweep *s = context;
@@ -88,10 +105,23 @@ static void look(void *context, const struct conntrack_entry *e)
 
 	if (s->spare || idle_s < (closing ? s->closing_s : s->idle_s)) {
 		s->seen += !closing && !(e->mark & SPLICE_KERNEL_ENDED);
-	} else if (conntrack_delete(&s->remove, e) == 0) {
-		counters_add(s->counters, closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
-			     1);
+		return;
 	}
+	s->over[s->over_count++] = *e;
+	if (s->over_count == CONNTRACK_BATCH)
+		remove_over(s);
+}
+
+/* The counter begins again when the table was deleted and loaded, or somebody has reset it. */
+static uint64_t ended(struct sweep *s)
+{
+	uint64_t packets;
+
+	if (!nft_counter_get(&s->nft, COUNTER_OF_ENDED, &packets)) {
+		s->ended += packets < s->ended_last ? packets : packets - s->ended_last;
+		s->ended_last = packets;
+	}
+	return s->ended;
 }
 
 /* They may be changed at any time. What the entries have left is of the old ones for a while. */
@@ -122,6 +152,7 @@ static void begin(struct sweep *s, uint64_t given, uint64_t now_ms)
 	}
 	s->seen = 0;
 	s->given_now = given;
+	s->ended_now = ended(s);
 	s->took_ms = 0;
 	read_again(s, now_ms);
 	s->spare = now_ms < s->spare_until_ms;
@@ -137,6 +168,7 @@ static int go_on(struct sweep *s, uint64_t until_ms)
 	do
 		ret = conntrack_dump_next(&s->dump, look, s);
 	while (ret > 0 && clock_ms() < until_ms);
+	remove_over(s);
 	s->took_ms += clock_ms() - begun_ms;
 	if (ret > 0)
 		return 0;
@@ -145,6 +177,7 @@ static int go_on(struct sweep *s, uint64_t until_ms)
 	if (!ret) {
 		__atomic_store_n(&s->flows, s->seen, __ATOMIC_RELAXED);
 		s->given = s->given_now;
+		s->ended_then = s->ended_now;
 	}
 	return ret;
 }
@@ -155,7 +188,8 @@ void sweep_settings(struct sweep *s, const struct bridge_settings *settings)
 	s->closing_s = (uint32_t)settings->timeouts.closing_s;
 }
 
-int sweep_init(struct sweep *s, const struct bridge_settings *settings, struct counters *counters)
+int sweep_init(struct sweep *s, const char *table, const struct bridge_settings *settings,
+	       struct counters *counters)
 {
 	int ret;
 
@@ -164,6 +198,8 @@ int sweep_init(struct sweep *s, const struct bridge_settings *settings, struct c
 	ret = conntrack_open(&s->dump);
 	if (!ret)
 		ret = conntrack_open(&s->remove);
+	if (!ret)
+		ret = nft_reader_open(&s->nft, table);
 	if (ret)
 		return ret;
 	if (sweep_read_timeouts(&s->timeouts))
@@ -181,12 +217,15 @@ void sweep_clean(struct sweep *s)
 {
 	conntrack_close(&s->dump);
 	conntrack_close(&s->remove);
+	nft_reader_close(&s->nft);
 }
 
 uint32_t sweep_live(struct sweep *s, uint64_t given, uint64_t now_ms)
 {
+	uint64_t had = s->flows + (given - s->given), over = ended(s) - s->ended_then;
+
 	s->wanted_until_ms = now_ms + WANTED_MS;
-	return s->flows + (uint32_t)(given - s->given);
+	return had > over ? (uint32_t)(had - over) : 0;
 }
 
 void sweep_tick(struct sweep *s, uint64_t given, uint64_t now_ms)

@@ -8,6 +8,7 @@
 
 #include "lib/counters.h"
 #include "os/conntrack.h"
+#include "os/nft_counter.h"
 #include "settings.h"
 
 /*
@@ -33,9 +34,10 @@
  * side's. So an entry is closing when both are noted, or when it was ended by a RST alone, of which the
  * kernel wants the exact number.
  *
- * How many there are is what balancers want to know, and sooner: while somebody asks, a
- * read begins every second, unless reading would take more than a twentieth of the time. Those that
- * the kernel was given since are added.
+ * How many there are is what balancers want to know, and sooner: those that the kernel was given since
+ * are added, and taken off are those whose web server has said FIN, which a counter of the ruleset
+ * counts. Those that ended otherwise are seen by the next read: while somebody asks, one begins every
+ * second, unless reading would take more than a hundredth of the time.
  *
  * A read is done in portions, so that the main thread's other work goes on.
  */
@@ -55,21 +57,29 @@ struct sweep_timeouts {
  * @spare:	none is removed: the timeouts have changed
  * @flows:	connections that neither side had ended, at the end of the last sweep
  * @given:	connections given to the kernel until that sweep began; @given_now: until this one
+ * @ended:	those whose web server has said FIN; @ended_then: until that sweep began; @ended_now: until
+ *		this one; @ended_last: what the counter of the ruleset said
+ * @over:	entries that are to be removed, @over_count of them
  * @counters:	gets splices_idle and splices_ended
  */
 struct sweep {
 	struct conntrack dump, remove;
+	struct conntrack_entry over[CONNTRACK_BATCH];
+	size_t over_count;
+	struct nft_reader nft;
 	struct sweep_timeouts timeouts;
 	uint32_t idle_s, closing_s;
 	uint32_t flows, seen;
 	uint64_t given, given_now;
+	uint64_t ended, ended_then, ended_now, ended_last;
 	bool running, spare;
 	uint64_t next_ms, next_ended_ms, spare_until_ms, wanted_until_ms, soon_ms, took_ms;
 	struct counters *counters;
 };
 
-/** sweep_init() - and the first sweep; 0 or -errno after the reason was logged */
-int sweep_init(struct sweep *s, const struct bridge_settings *settings, struct counters *counters);
+/** sweep_init() - and the first sweep; 0 or -errno after the reason was logged. @table: of the ruleset */
+int sweep_init(struct sweep *s, const char *table, const struct bridge_settings *settings,
+	       struct counters *counters);
 void sweep_clean(struct sweep *s);
 /** sweep_settings() - the timeouts of @settings count from now on */
 void sweep_settings(struct sweep *s, const struct bridge_settings *settings);

@@ -18,6 +18,7 @@
 #include "log.h"
 #include "sysctl.h"
 
+#define DELETE_MAX 128	 /* a message that removes an entry; of IPv6 it has 112 bytes */
 #define ANSWER_MAX 32768 /* the kernel fills no more in a dump (NLMSG_GOODSIZE at least) */
 
 _Static_assert((int)CONNTRACK_ESTABLISHED == TCP_CONNTRACK_ESTABLISHED &&
@@ -297,6 +298,31 @@ static int request(struct conntrack *c, const struct nlmsghdr *nlh, struct connt
 	return ret;
 }
 
+/*
+ * Send the last @count messages, of @len bytes together, as one. The kernel works them off in their order, and
+ * answers those that fail: @failed is called with the number of each.
+ */
+static int request_many(struct conntrack *c, const uint8_t *messages, size_t len, uint32_t count,
+			void (*failed)(void *context, uint32_t number, int error), void *context)
+{
+	const uint32_t first_seq = c->seq - count + 1;
+	uint8_t buf[8192] __attribute__((aligned(8)));
+	ssize_t received;
+
+	if (send(c->fd, messages, len, 0) < 0)
+		return -errno;
+	while ((received = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
+		const struct nlmsghdr *nlh = (const struct nlmsghdr *)buf;
+		const struct nlmsgerr *err = mnl_nlmsg_get_payload(nlh);
+
+		if (mnl_nlmsg_ok(nlh, (int)received) && nlh->nlmsg_type == NLMSG_ERROR &&
+		    mnl_nlmsg_get_payload_len(nlh) >= sizeof(*err) &&
+		    nlh->nlmsg_seq - first_seq < count)
+			failed(context, nlh->nlmsg_seq - first_seq, err->error);
+	}
+	return 0;
+}
+
 int conntrack_get(struct conntrack *c, const struct tuple *tuple, struct conntrack_entry *entry)
 {
 	uint8_t buf[CONNTRACK_MESSAGE_MAX] __attribute__((aligned(8)));
@@ -306,24 +332,70 @@ int conntrack_get(struct conntrack *c, const struct tuple *tuple, struct conntra
 	return request(c, nlh, entry);
 }
 
+/* Without a tuple it would mean all entries. */
+static struct nlmsghdr *put_delete(void *buf, const struct tuple *tuple, uint32_t seq)
+{
+	struct nlmsghdr *nlh = put_header(buf, IPCTNL_MSG_CT_DELETE, 0, tuple->src.family, seq);
+
+	put_tuple(nlh, CTA_TUPLE_ORIG, tuple);
+	return nlh;
+}
+
 int conntrack_delete(struct conntrack *c, const struct conntrack_entry *entry)
 {
 	uint8_t buf[CONNTRACK_MESSAGE_MAX] __attribute__((aligned(8)));
-	struct nlmsghdr *nlh =
-		put_header(buf, IPCTNL_MSG_CT_DELETE, 0, entry->original.src.family, ++c->seq);
+	struct nlmsghdr *nlh = put_delete(buf, &entry->original, ++c->seq);
 
-	put_tuple(nlh, CTA_TUPLE_ORIG, &entry->original);
 	put_u32(nlh, CTA_ID, entry->id);
 	return request(c, nlh, NULL);
 }
 
-/* Whatever has this tuple in one of its directions. */
-static void remove_tuple(struct conntrack *c, const struct tuple *tuple)
+static void note_kept(void *context, uint32_t number, int error)
 {
-	struct conntrack_entry entry;
+	bool *gone = context;
 
-	if (conntrack_get(c, tuple, &entry) == 0)
-		(void)conntrack_delete(c, &entry);
+	(void)error;
+	gone[number] = false;
+}
+
+int conntrack_delete_many(struct conntrack *c, const struct conntrack_entry *entries, size_t count,
+			  bool *gone)
+{
+	/* Each message is much shorter than what its header makes clean. */
+	uint8_t buf[CONNTRACK_BATCH * DELETE_MAX + CONNTRACK_MESSAGE_MAX]
+		__attribute__((aligned(8)));
+	size_t len = 0;
+
+	memset(gone, true, count * sizeof(*gone));
+	for (size_t i = 0; i < count; i++) {
+		struct nlmsghdr *nlh = put_delete(buf + len, &entries[i].original, ++c->seq);
+
+		put_u32(nlh, CTA_ID, entries[i].id);
+		len += nlh->nlmsg_len;
+	}
+	return request_many(c, buf, len, (uint32_t)count, note_kept, gone);
+}
+
+enum { REPLACE_ORIGINAL, REPLACE_REPLY, REPLACE_CREATE, REPLACE_MESSAGES };
+
+static void note_create(void *context, uint32_t number, int error)
+{
+	if (number == REPLACE_CREATE)
+		*(int *)context = error;
+}
+
+/* Out of its way goes whatever has one of its tuples, in whichever direction. */
+static int replace(struct conntrack *c, const struct conntrack_entry *entry)
+{
+	uint8_t buf[REPLACE_MESSAGES * CONNTRACK_MESSAGE_MAX] __attribute__((aligned(8)));
+	size_t len = 0;
+	int error = 0, ret;
+
+	len += put_delete(buf + len, &entry->original, ++c->seq)->nlmsg_len;
+	len += put_delete(buf + len, &entry->reply, ++c->seq)->nlmsg_len;
+	len += conntrack_build(buf + len, entry, ++c->seq)->nlmsg_len;
+	ret = request_many(c, buf, len, REPLACE_MESSAGES, note_create, &error);
+	return ret ? ret : error;
 }
 
 int conntrack_create(struct conntrack *c, const struct conntrack_entry *entry)
@@ -331,11 +403,7 @@ int conntrack_create(struct conntrack *c, const struct conntrack_entry *entry)
 	uint8_t buf[CONNTRACK_MESSAGE_MAX] __attribute__((aligned(8)));
 	int ret = request(c, conntrack_build(buf, entry, ++c->seq), NULL);
 
-	if (ret != -EEXIST)
-		return ret;
-	remove_tuple(c, &entry->original);
-	remove_tuple(c, &entry->reply);
-	return request(c, conntrack_build(buf, entry, ++c->seq), NULL);
+	return ret == -EEXIST ? replace(c, entry) : ret;
 }
 
 int conntrack_end(struct conntrack *c, const struct tuple *original, uint32_t mark,

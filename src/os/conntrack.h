@@ -90,6 +90,16 @@ int conntrack_get(struct conntrack *c, const struct tuple *tuple, struct conntra
 /** conntrack_delete() - remove @entry, which was read before, if it is still the same one */
 int conntrack_delete(struct conntrack *c, const struct conntrack_entry *entry);
 
+#define CONNTRACK_BATCH 32
+
+/**
+ * conntrack_delete_many() - the same for @count @entries, up to CONNTRACK_BATCH, with one system call
+ * @gone:	for each whether it was removed
+ * Returns 0, or -errno when none was.
+ */
+int conntrack_delete_many(struct conntrack *c, const struct conntrack_entry *entries, size_t count,
+			  bool *gone);
+
 /**
  * conntrack_end() - @original has been reset: it translates on, for @timeout_s; 0 or -errno
  * @mark:	bits that its mark gets

@@ -4,39 +4,12 @@
 
 #include <errno.h>
 #include <libmnl/libmnl.h>
-#include <libnftnl/common.h>
 #include <libnftnl/set.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <string.h>
-#include <sys/socket.h>
 
-#include "log.h"
-
-#define RECEIVE_MAX 32768 /* the kernel fills one part of a dump up to this */
-#define DUMP_TRIES  5
-
-int nft_reader_open(struct nft_reader *r, const char *table)
-{
-	int ret;
-
-	*r = (struct nft_reader){ .table = table };
-	/* A request is answered before sendto() returns: there is never anything to wait for. */
-	r->socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (r->socket && mnl_socket_bind(r->socket, 0, MNL_SOCKET_AUTOPID) == 0)
-		return 0;
-	ret = -errno;
-	log_error_errno("cannot talk to nftables");
-	nft_reader_close(r);
-	return ret;
-}
-
-void nft_reader_close(struct nft_reader *r)
-{
-	if (r->socket)
-		mnl_socket_close(r->socket);
-	r->socket = NULL;
-}
+#define DUMP_TRIES 5
 
 struct each {
 	void (*call)(void *context, const void *key, size_t key_len, const void *data,
@@ -78,30 +51,11 @@ static int on_message(const struct nlmsghdr *nlh, void *data)
 /* Send a request for the elements in @s, or for all if @flags says NLM_F_DUMP. */
 static int ask(struct nft_reader *r, struct nftnl_set *s, uint16_t flags)
 {
-	char buf[RECEIVE_MAX];
-	struct nlmsghdr *nlh = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETSETELEM, NFPROTO_INET,
-						     flags | NLM_F_ACK, ++r->seq);
-	char rest[64];
+	uint8_t buf[NFT_REQUEST_MAX] __attribute__((aligned(8)));
+	struct nlmsghdr *nlh = nft_reader_begin(r, buf, NFT_MSG_GETSETELEM, flags);
 
 	nftnl_set_elems_nlmsg_build_payload(nlh, s);
-	/* What an earlier request that failed has left. */
-	while (recv(mnl_socket_get_fd(r->socket), rest, sizeof(rest), 0) > 0)
-		;
-	return mnl_socket_sendto(r->socket, nlh, nlh->nlmsg_len) < 0 ? -errno : 0;
-}
-
-/* A part of what comes; 1 if there is more, 0 at the end, or -errno. */
-static int take_part(struct nft_reader *r, const struct each *each)
-{
-	char buf[RECEIVE_MAX];
-	ssize_t len = mnl_socket_recvfrom(r->socket, buf, sizeof(buf));
-	int ret;
-
-	if (len < 0)
-		return -errno;
-	ret = mnl_cb_run(buf, (size_t)len, r->seq, mnl_socket_get_portid(r->socket), on_message,
-			 (void *)each);
-	return ret < 0 ? -errno : ret > MNL_CB_STOP;
+	return nft_reader_ask(r, nlh);
 }
 
 static int request(struct nft_reader *r, struct nftnl_set *s, uint16_t flags,
@@ -112,7 +66,7 @@ static int request(struct nft_reader *r, struct nftnl_set *s, uint16_t flags,
 	if (ret)
 		return ret;
 	do
-		ret = take_part(r, each);
+		ret = nft_reader_take(r, on_message, (void *)each);
 	while (ret > 0);
 	return ret;
 }
@@ -205,5 +159,5 @@ int nft_map_dump_next(struct nft_reader *r,
 {
 	const struct each call = { .call = each, .context = context };
 
-	return take_part(r, &call);
+	return nft_reader_take(r, on_message, (void *)&call);
 }

@@ -6,20 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct mnl_socket;
+#include "nft_reader.h"
 
 #define NFT_CHAIN_LEN 16 /* of a name that we use, with the zero at its end */
-
-/** struct nft_reader - of one thread, for the table @table of family inet */
-struct nft_reader {
-	const char *table;
-	struct mnl_socket *socket;
-	uint32_t seq;
-};
-
-/** nft_reader_open() - 0, or -errno after the reason was logged */
-int nft_reader_open(struct nft_reader *r, const char *table);
-void nft_reader_close(struct nft_reader *r);
 
 /**
  * nft_map_get() - look one element up; a system call and its answer
