@@ -128,7 +128,7 @@ start_daemon() {
 	local name=$1 program=l3dsr-bridge
 	[ "$name" != balancer ] || program=l3dsr-balancer
 	/usr/bin/python3 -ES "$TOP/lab/supervise" "$LAB:$name" "$STATE" "$name" \
-		ip netns exec "$NETNS-${name/bridge/backend}" \
+		ip netns exec "$NETNS-$(daemon_host "$name")" \
 		"$BUILD/$program" -c "$STATE/$name.conf"
 }
 

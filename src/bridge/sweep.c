@@ -86,13 +86,16 @@ static void remove_over(struct sweep *s)
 {
 	bool gone[CONNTRACK_BATCH];
 
-	if (s->over_count && !conntrack_delete_many(&s->remove, s->over, s->over_count, gone)) {
-		for (size_t i = 0; i < s->over_count; i++)
-			if (gone[i])
-				counters_add(s->counters,
-					     sweep_closing(&s->over[i]) ? COUNTER_SPLICES_ENDED
-									: COUNTER_SPLICES_IDLE,
-					     1);
+	if (!s->over_count)
+		return;
+	if (conntrack_delete_many(&s->remove, s->over, s->over_count, gone) == 0) {
+		for (size_t i = 0; i < s->over_count; i++) {
+			bool closing = sweep_closing(&s->over[i]);
+
+			counters_add(s->counters,
+				     closing ? COUNTER_SPLICES_ENDED : COUNTER_SPLICES_IDLE,
+				     gone[i]);
+		}
 	}
 	s->over_count = 0;
 }
@@ -112,7 +115,10 @@ static void look(void *context, const struct conntrack_entry *e)
 		remove_over(s);
 }
 
-/* The counter begins again when the table was deleted and loaded, or somebody has reset it. */
+/*
+ * The counter begins again when the table was deleted and loaded, or somebody has reset it. While there is
+ * none, only the next sweep sees what has ended.
+ */
 static uint64_t ended(struct sweep *s)
 {
 	uint64_t packets;

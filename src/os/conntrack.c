@@ -3,6 +3,7 @@
 #include "conntrack.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/netfilter/nf_conntrack_common.h>
@@ -18,7 +19,7 @@
 #include "log.h"
 #include "sysctl.h"
 
-#define DELETE_MAX 128	 /* a message that removes an entry; of IPv6 it has 112 bytes */
+#define DELETE_MAX 128	 /* a message that removes an entry; of IPv6 it has 104 bytes */
 #define ANSWER_MAX 32768 /* the kernel fills no more in a dump (NLMSG_GOODSIZE at least) */
 
 _Static_assert((int)CONNTRACK_ESTABLISHED == TCP_CONNTRACK_ESTABLISHED &&
@@ -361,16 +362,18 @@ static void note_kept(void *context, uint32_t number, int error)
 int conntrack_delete_many(struct conntrack *c, const struct conntrack_entry *entries, size_t count,
 			  bool *gone)
 {
-	/* Each message is much shorter than what its header makes clean. */
+	/* put_header() makes clean more than such a message needs. */
 	uint8_t buf[CONNTRACK_BATCH * DELETE_MAX + CONNTRACK_MESSAGE_MAX]
 		__attribute__((aligned(8)));
 	size_t len = 0;
 
+	assert(count <= CONNTRACK_BATCH);
 	memset(gone, true, count * sizeof(*gone));
 	for (size_t i = 0; i < count; i++) {
 		struct nlmsghdr *nlh = put_delete(buf + len, &entries[i].original, ++c->seq);
 
 		put_u32(nlh, CTA_ID, entries[i].id);
+		assert(nlh->nlmsg_len <= DELETE_MAX);
 		len += nlh->nlmsg_len;
 	}
 	return request_many(c, buf, len, (uint32_t)count, note_kept, gone);

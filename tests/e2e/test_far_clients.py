@@ -79,7 +79,11 @@ def test_how_far_is_far(far_lab, share, unmeasured):
 
 @pytest.mark.quiet
 def test_large_file(far_lab):
-    """At the speed at which the web server itself sends it."""
+    """At the speed at which the web server itself sends it.
+
+    On a busy machine round trips grow, CUBIC takes that for a full path (HyStart) and leaves slow start
+    early, whoever is asked.
+    """
     def seconds(host):
         begin = time.monotonic()
         far_lab.sha256(f"http://{host}/files/100M.bin")

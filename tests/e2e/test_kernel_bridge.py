@@ -223,6 +223,41 @@ def test_idle_and_closed_connections_go(own_lab, tmp_path):
     assert own_lab.counters(name)["splices_idle"] == 1
 
 
+def test_many_that_are_over_go_together(kernel_lab):
+    """More than one message to the kernel has room for."""
+    number = 100
+    backend = kernel_lab.curl("/page/1").backend
+    name = BRIDGE_OF[backend]
+    wait_until(lambda: not entries(kernel_lab, backend), timeout=30, what="the end of the first")
+    before = kernel_lab.counters(name)
+    for _ in range(number):
+        assert crafted.fetch(kernel_lab, "/page/1").status == 200
+    wait_until(lambda: not entries(kernel_lab, backend), timeout=30, what="the end of all entries")
+    grown = increase(kernel_lab, name, before)
+    assert grown["kernel_spliced"] == grown["splices_ended"] == number
+    assert grown.get("splices_idle", 0) == 0
+
+
+def test_what_web_servers_have_ended_is_counted(kernel_lab):
+    """Once each, however often they say FIN: the client's kernel does not hear of it for a while."""
+    def ended():
+        return sum(crafted.nft_packets(kernel_lab, backend, "ended", "inet l3dsr_bridge")
+                   for backend in BRIDGE_OF)
+
+    with crafted.connect(kernel_lab) as sock:
+        assert crafted.ask(sock, "/page/1").status == 200
+        assert ended() == 0
+        lost = "counter fins {\n}\nchain c {\ntype filter hook input priority 0\n" \
+            "ip saddr 192.168.33.10 tcp flags & fin == fin counter name fins drop\n}"
+        with crafted.nft(kernel_lab, "client", lost):
+            sock.sendall(crafted.request("/page/1", "Connection: close"))
+            wait_until(lambda: crafted.nft_packets(kernel_lab, "client", "fins") >= 3)
+            assert ended() == 1
+    for number in range(20):
+        assert crafted.fetch(kernel_lab, f"/page/{number}").status == 200
+    wait_until(lambda: ended() == 21)
+
+
 def test_a_window_scale_that_the_kernel_cannot_translate(kernel_lab):
     """Those connections go through the daemon, and the operator is told once."""
     for backend in BRIDGE_OF:

@@ -451,3 +451,14 @@ def test_a_client_that_comes_while_the_daemon_is_away(own_lab):
         own_lab.daemon("start", "balancer")
         assert answer.result().status == 200
     assert crafted.nft_packets(own_lab, "balancer", "refused", TABLE) >= 1
+
+
+def test_marks_of_others(own_lab):
+    """What somebody has marked before our rules is a packet like any other."""
+    own_lab.up()
+    mark = "chain c { type filter hook prerouting priority -400; meta mark set 7; }"
+    with crafted.nft(own_lab, "balancer", mark):
+        for number in range(4):
+            assert crafted.fetch(own_lab, f"/page/{number}").status == 200
+        assert not elements(own_lab, "contested4", "set")
+        assert crafted.nft_packets(own_lab, "balancer", "handshakes", TABLE) == 4
